@@ -1,0 +1,118 @@
+"""Frames over any byte stream (GATT chunks, USB serial): COBS, a CRC-32 and a zero between.
+
+Rule: bytes in, payloads out; "need more" is an empty list, damage is counted and skipped, and
+the buffer never grows past the largest frame.
+
+Source of the stuffing: Cheshire and Baker, "Consistent Overhead Byte Stuffing", 1999.
+"""
+
+import struct
+
+from kerb_wire.crc import crc32
+from kerb_wire.errors import CHECKSUM, RANGE, SIZE, TRUNCATED, LocalFault, RemoteFault
+from kerb_wire.limits import FRAME_PAYLOAD_MAX_BYTES
+
+_CRC_BYTES = 4
+# COBS adds one byte in every 254 and one at the start.
+_STUFFED_MAX_BYTES = FRAME_PAYLOAD_MAX_BYTES + _CRC_BYTES + 1 + FRAME_PAYLOAD_MAX_BYTES // 254 + 1
+
+
+def stuff(data):
+    """Return `data` without zero bytes (COBS), the closing zero not included."""
+    out = bytearray([0])
+    mark = 0
+    count = 1
+    for octet in data:
+        if count == 255:
+            out[mark] = 255
+            mark = len(out)
+            out.append(0)
+            count = 1
+        if octet:
+            out.append(octet)
+            count += 1
+        else:
+            out[mark] = count
+            mark = len(out)
+            out.append(0)
+            count = 1
+    out[mark] = count
+    return bytes(out)
+
+
+def unstuff(data):
+    """Return what was stuffed; RemoteFault if a block is cut short or a zero stands inside."""
+    out = bytearray()
+    at = 0
+    size = len(data)
+    while at < size:
+        count = data[at]
+        if count == 0:
+            raise RemoteFault(RANGE, "a zero inside a frame")
+        if at + count > size:
+            raise RemoteFault(TRUNCATED, f"a block of {count} bytes is cut short")
+        out.extend(data[at + 1 : at + count])
+        at += count
+        if count < 255 and at < size:
+            out.append(0)
+    return bytes(out)
+
+
+def encode(payload):
+    """Return `payload` (1 to FRAME_PAYLOAD_MAX_BYTES bytes) as a frame with its closing zero."""
+    if not 1 <= len(payload) <= FRAME_PAYLOAD_MAX_BYTES:
+        raise LocalFault("payload", len(payload), f"1 to {FRAME_PAYLOAD_MAX_BYTES} bytes")
+    return stuff(bytes(payload) + struct.pack("<I", crc32(payload))) + b"\x00"
+
+
+def decode(stuffed):
+    """Return the payload of one frame, given without its closing zero; RemoteFault if damaged."""
+    if len(stuffed) > _STUFFED_MAX_BYTES:
+        raise RemoteFault(SIZE, f"a frame of {len(stuffed)} bytes")
+    data = unstuff(stuffed)
+    if len(data) <= _CRC_BYTES:
+        raise RemoteFault(TRUNCATED, f"a frame of {len(data)} bytes has no payload")
+    payload = data[:-_CRC_BYTES]
+    if len(payload) > FRAME_PAYLOAD_MAX_BYTES:
+        raise RemoteFault(SIZE, f"a payload of {len(payload)} bytes")
+    if struct.unpack("<I", data[-_CRC_BYTES:])[0] != crc32(payload):
+        raise RemoteFault(CHECKSUM, "the frame's CRC-32 does not match")
+    return payload
+
+
+class Decoder:
+    """Cuts a byte stream into payloads; `damaged` counts what had to be thrown away."""
+
+    def __init__(self):
+        self._buffer = bytearray()
+        self._skipping = False
+        self.damaged = 0
+
+    def feed(self, data):
+        """Take bytes of any length; return the whole payloads among them, oldest first."""
+        payloads = []
+        for octet in data:
+            if octet:
+                self._keep(octet)
+            else:
+                self._close(payloads)
+        return payloads
+
+    def _keep(self, octet):
+        if self._skipping:
+            return
+        if len(self._buffer) >= _STUFFED_MAX_BYTES:
+            self._skipping = True
+            return
+        self._buffer.append(octet)
+
+    def _close(self, payloads):
+        if self._skipping:
+            self.damaged += 1
+        elif self._buffer:
+            try:
+                payloads.append(decode(self._buffer))
+            except RemoteFault:
+                self.damaged += 1
+        self._skipping = False
+        self._buffer = bytearray()
