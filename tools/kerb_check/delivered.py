@@ -1,0 +1,63 @@
+"""The independent subscriber's file: what really came out of the broker.
+
+Rule: messages are taken as they arrived, duplicates included; they are grouped by the identity
+inside their payload, not by anything that a sender counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kerb_check import jsonl
+from kerb_check.model import Identity, Loss, Reading, SourceError
+
+
+@dataclass
+class Delivered:
+    """Messages by kind, in order of arrival."""
+
+    readings: list[Reading] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
+    availability: list[str] = field(default_factory=list)
+
+
+def read(path: Path) -> Delivered:
+    """Return what subscriber.jsonl holds; SourceError if it is damaged or cut short."""
+    delivered = Delivered()
+    for row in jsonl.read(path, closing="end"):
+        if "topic" not in row:
+            continue
+        try:
+            _sort(delivered, row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"{path.name}: a message on {row['topic']} is not as documented: {error!r}"
+            ) from error
+    return delivered
+
+
+def _sort(delivered: Delivered, row: dict[str, Any]) -> None:
+    leaf = row["topic"].rsplit("/", 1)[-1]
+    payload = row["payload"]
+    if leaf == "reading":
+        identity = Identity(payload["node"], payload["epoch"], payload["seq"])
+        extra = {"t_s": row["t_s"], "topic": row["topic"]}
+        delivered.readings.append(Reading(identity, payload, extra))
+    elif leaf == "event" and payload.get("kind") == "loss":
+        last = payload["last_seq"]
+        delivered.losses.append(
+            Loss(
+                payload["node"],
+                payload["epoch"],
+                payload["first_seq"],
+                2**32 - 1 if last is None else last,
+                payload["reason"],
+            )
+        )
+    elif leaf == "result":
+        delivered.results.append({"t_s": row["t_s"]} | payload)
+    elif leaf == "availability":
+        delivered.availability.append(str(row["text"] or payload))

@@ -1,0 +1,243 @@
+"""The comparison of the reading sets: world, flash, database, subscriber.
+
+Rule: every number of every stream ends in exactly one of: delivered, declared lost, unaccounted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kerb_check.alignment import Alignment, align
+from kerb_check.database import Database
+from kerb_check.delivered import Delivered
+from kerb_check.flash import Flash
+from kerb_check.model import Finding, Identity, Loss, Reading, differences
+from kerb_check.world import World
+
+Stream = tuple[str, int]
+# A distance further than this from what its own burst saw was not computed from that burst.
+_BURST_FIT_MM = 400.0
+_SOUND_M_S = 340.0
+
+
+@dataclass
+class Sets:
+    """All sources of one run."""
+
+    world: World
+    flash: dict[str, Flash]
+    database: Database
+    delivered: Delivered
+
+
+@dataclass
+class Comparison:
+    """What the comparison found; `unaccounted` names each number that nothing explains."""
+
+    findings: list[Finding] = field(default_factory=list)
+    unaccounted: set[Identity] = field(default_factory=set)
+    declared_lost: set[Identity] = field(default_factory=set)
+    unique: dict[Identity, Reading] = field(default_factory=dict)  # first arrival of each
+    duplicates: int = 0
+    alignments: dict[str, Alignment] = field(default_factory=dict)
+    measured: int = 0
+
+
+def compare(sets: Sets) -> Comparison:
+    """Compare the four sources; every deviation from the contract becomes a Finding."""
+    result = Comparison()
+    _arrivals(sets.delivered, result)
+    _against_flash(sets, result)
+    _against_database(sets, result)
+    _accounting(sets, result)
+    _losses(sets, result)
+    _against_world(sets, result)
+    return result
+
+
+def _arrivals(delivered: Delivered, result: Comparison) -> None:
+    """Keep the first arrival of each reading; a repetition must be identical, order must hold."""
+    newest: dict[str, tuple[int, Identity]] = {}
+    for reading in delivered.readings:
+        first = result.unique.get(reading.identity)
+        if first is not None:
+            result.duplicates += 1
+            changed = differences(first.content, reading.content, times=True)
+            if changed:
+                result.findings.append(
+                    Finding("altered", str(reading.identity), f"repeated with {changed}", True)
+                )
+            continue
+        result.unique[reading.identity] = reading
+        number = reading.content.get("outbox_no")
+        topic = reading.extra["topic"]
+        if number is not None:
+            if topic in newest and number < newest[topic][0]:
+                result.findings.append(
+                    Finding(
+                        "reordered",
+                        str(reading.identity),
+                        f"outbox number {number} arrived after {newest[topic]}",
+                    )
+                )
+            newest[topic] = max(newest.get(topic, (0, reading.identity)), (number, reading.identity))
+
+
+def _against_flash(sets: Sets, result: Comparison) -> None:
+    """Each delivered reading must be the one that its node stored, in every field."""
+    stored = {r.identity: r for flash in sets.flash.values() for r in flash.readings}
+    for flash in sets.flash.values():
+        if flash.damaged_rows:
+            result.findings.append(
+                Finding("damaged flash", flash.node, f"{flash.damaged_rows} rows fail their CRC")
+            )
+    for identity, reading in result.unique.items():
+        source = stored.get(identity)
+        if source is None:
+            result.findings.append(
+                Finding("invented", str(identity), "delivered, but its node never stored it", True)
+            )
+            continue
+        whole = reading.content.get("via") != "advert"
+        changed = differences(source.content, reading.content, times=whole)
+        if changed:
+            result.findings.append(
+                Finding("altered", str(identity), f"flash against delivered: {changed}", True)
+            )
+
+
+def _against_database(sets: Sets, result: Comparison) -> None:
+    """What the gateway stored and what came out of the broker must be the same set, once each."""
+    stored: dict[Identity, Reading] = {}
+    newest_live: dict[Stream, int] = {}
+    for reading in sets.database.readings:
+        identity = reading.identity
+        if identity in stored:
+            result.findings.append(Finding("stored twice", str(identity), "in readings", True))
+            continue
+        stored[identity] = reading
+        if reading.content.get("via") == "advert":
+            stream = (identity.node, identity.epoch)
+            if identity.seq < newest_live.get(stream, 0):
+                result.findings.append(
+                    Finding("replay accepted", str(identity), "stored live below the watermark")
+                )
+            newest_live[stream] = max(identity.seq, newest_live.get(stream, 0))
+    for identity, reading in stored.items():
+        arrived = result.unique.get(identity)
+        if arrived is None:
+            result.findings.append(
+                Finding("not delivered", str(identity), "stored by the gateway, never arrived")
+            )
+            continue
+        changed = differences(reading.content, arrived.content, times=True)
+        if changed:
+            result.findings.append(
+                Finding("altered", str(identity), f"database against delivered: {changed}", True)
+            )
+    for identity in result.unique.keys() - stored.keys():
+        result.findings.append(
+            Finding("not stored", str(identity), "delivered, but not in the gateway's database", True)
+        )
+
+
+def _known_numbers(sets: Sets, result: Comparison) -> dict[Stream, int]:
+    """Return the highest number of each stream that any source knows of."""
+    highest: dict[Stream, int] = defaultdict(int)
+    everything: Iterable[Identity] = (
+        *(r.identity for flash in sets.flash.values() for r in flash.readings),
+        *(r.identity for r in sets.database.readings),
+        *result.unique,
+    )
+    for identity in everything:
+        stream = (identity.node, identity.epoch)
+        highest[stream] = max(highest[stream], identity.seq)
+    for gap in sets.database.open_gaps:
+        stream = (gap.node, gap.epoch)
+        highest[stream] = max(highest[stream], gap.last_seq)
+    return highest
+
+
+def _accounting(sets: Sets, result: Comparison) -> None:
+    """[1..max] of each stream = delivered + declared lost; the rest is unaccounted."""
+    by_stream: dict[Stream, list[Loss]] = defaultdict(list)
+    for loss in sets.delivered.losses:
+        by_stream[(loss.node, loss.epoch)].append(loss)
+    for (node, epoch), last in _known_numbers(sets, result).items():
+        losses = by_stream[(node, epoch)]
+        for seq in range(1, last + 1):
+            identity = Identity(node, epoch, seq)
+            if identity in result.unique:
+                continue
+            if any(loss.covers(identity) for loss in losses):
+                result.declared_lost.add(identity)
+            else:
+                result.unaccounted.add(identity)
+                result.findings.append(
+                    Finding("unaccounted", str(identity), "neither delivered nor declared lost", True)
+                )
+
+
+def _losses(sets: Sets, result: Comparison) -> None:
+    """A loss record must be true: not for what arrived, nor for what lies on the flash."""
+    on_flash = {r.identity for flash in sets.flash.values() for r in flash.readings}
+    for loss in sets.delivered.losses:
+        if loss.reason == "tail unknown":
+            continue  # open-ended until the next contact: it claims nothing of single numbers
+        for identity in result.unique:
+            if loss.covers(identity):
+                result.findings.append(
+                    Finding("false loss", str(identity), f"declared {loss.reason}, yet delivered")
+                )
+        for identity in on_flash - result.unique.keys():
+            if loss.covers(identity):
+                result.findings.append(
+                    Finding("false loss", str(identity), f"declared {loss.reason}, yet on flash", True)
+                )
+
+
+def _against_world(sets: Sets, result: Comparison) -> None:
+    """Each burst that the world answered must be one record on its node's flash."""
+    for node, bursts in sets.world.bursts.items():
+        result.measured += len(bursts)
+        flash = sets.flash.get(node)
+        if flash is None or sets.world.roles[node] != "bin":
+            continue
+        measured = [
+            r for r in flash.readings if r.content.get("quality", "not_measured") != "not_measured"
+        ]
+        alignment = align(bursts, measured)
+        result.alignments[node] = alignment
+        for burst in alignment.bursts_alone:
+            if not burst.interrupted:
+                result.findings.append(
+                    Finding(
+                        "not recorded",
+                        f"{node} wake {burst.wake_no}",
+                        "measured and not interrupted, but there is no record on flash",
+                        True,
+                    )
+                )
+        for record in alignment.records_alone:
+            result.findings.append(
+                Finding("invented", str(record.identity), "on flash, but never measured", True)
+            )
+        for burst, record in alignment.pairs:
+            _check_pair(burst.echoes_us, record, result)
+
+
+def _check_pair(echoes_us: list[int], record: Reading, result: Comparison) -> None:
+    distance_mm = record.content["distance_mm"]
+    seen = [echo * _SOUND_M_S / 2000.0 for echo in echoes_us if echo > 0]
+    if distance_mm is None or not seen:
+        if distance_mm is not None:
+            result.findings.append(
+                Finding("invented", str(record.identity), "a distance without any echo", True)
+            )
+        return
+    if min(abs(distance_mm - one) for one in seen) > _BURST_FIT_MM:
+        result.findings.append(
+            Finding("altered", str(record.identity), f"{distance_mm} mm from echoes {seen}", True)
+        )

@@ -1,0 +1,116 @@
+"""The world's own record: which bursts each bin measured and what was true at that moment.
+
+Rule: this is the truth; nothing in it was computed by the code under test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from kerb_check import jsonl
+
+
+@dataclass
+class Burst:
+    """One wake's pings: when they ended, what echoed, and the truth beside them."""
+
+    node: str
+    t_s: float
+    wake_no: int
+    session: int  # index of the power session: rises at each boot that is no deep-sleep wake
+    session_t_s: float
+    echoes_us: list[int]
+    distance_true_mm: float
+    fill_true_pct: float
+    interrupted: bool = False  # the power went before this wake ended
+
+
+@dataclass
+class Lamp:
+    """A change of a lamp's light as the world saw it."""
+
+    t_s: float
+    light_pct: float
+
+
+@dataclass
+class World:
+    """Everything that world.jsonl says, in order of time."""
+
+    roles: dict[str, str] = field(default_factory=dict)
+    bursts: dict[str, list[Burst]] = field(default_factory=dict)
+    lamps: dict[str, list[Lamp]] = field(default_factory=dict)
+    adverts: dict[tuple[str, int], float] = field(default_factory=dict)
+    injected: list[dict[str, Any]] = field(default_factory=list)
+    power_cuts: dict[str, list[float]] = field(default_factory=dict)
+    stopped_t_s: float | None = None
+
+
+def read(path: Path) -> World:
+    """Return the World of a run's world.jsonl; SourceError if it is damaged or cut short."""
+    world = World()
+    session: dict[str, tuple[int, float]] = {}
+    pings: dict[str, list[dict[str, Any]]] = {}
+    for row in jsonl.read(path, closing="measuring_stopped"):
+        kind, node = row["type"], str(row.get("node", ""))
+        if kind == "node":
+            world.roles[node] = row["role"]
+            world.bursts[node] = []
+            world.lamps[node] = []
+            world.power_cuts[node] = []
+        elif kind == "boot":
+            _close_burst(world, pings.pop(node, []), session, interrupted=True)
+            if row["cause"] != "deep_sleep":
+                before = session.get(node, (-1, 0.0))[0]
+                session[node] = (before + 1, row["t_s"])
+        elif kind == "ping":
+            held = pings.setdefault(node, [])
+            if held and held[-1]["wake_no"] != row["wake_no"]:
+                _close_burst(world, pings.pop(node), session)
+            pings.setdefault(node, []).append(row)
+        elif kind == "sleep":
+            _close_burst(world, pings.pop(node, []), session)
+        elif kind == "power_cut":
+            _close_burst(world, pings.pop(node, []), session, interrupted=True)
+            world.power_cuts[node].append(row["t_s"])
+        elif kind == "lamp":
+            world.lamps[node].append(Lamp(row["t_s"], row["light_pct"]))
+        elif kind == "advert":
+            world.adverts.setdefault((node, row["counter"]), row["t_s"])
+        elif kind in ("replay", "forge"):
+            world.injected.append(row)
+        elif kind == "measuring_stopped":
+            world.stopped_t_s = row["t_s"]
+    for held in pings.values():
+        # A wake that the end of the run cut off may not have stored its reading.
+        _close_burst(world, held, session, interrupted=True)
+    return world
+
+
+def _close_burst(
+    world: World,
+    pings: list[dict[str, Any]],
+    session: dict[str, tuple[int, float]],
+    *,
+    interrupted: bool = False,
+) -> None:
+    if not pings:
+        return
+    last = pings[-1]
+    number, started = session.get(last["node"], (0, 0.0))
+    world.bursts[last["node"]].append(
+        Burst(
+            node=last["node"],
+            t_s=last["t_s"],
+            wake_no=last["wake_no"],
+            session=number,
+            session_t_s=started,
+            echoes_us=[ping["echo_us"] for ping in pings],
+            distance_true_mm=median(ping["distance_true_mm"] for ping in pings),
+            fill_true_pct=median(ping["fill_true_pct"] for ping in pings),
+            interrupted=interrupted,
+        )
+    )

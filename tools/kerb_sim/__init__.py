@@ -1,0 +1,1 @@
+"""kerb_sim: the virtual street: real firmware on virtual boards, in a world with physics."""

@@ -1,0 +1,1 @@
+"""kerb_tools: the command line of the technician and the engineer."""

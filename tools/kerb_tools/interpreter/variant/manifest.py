@@ -1,0 +1,2 @@
+# asyncio is frozen into a stock ESP32 image too.
+include("$(MPY_DIR)/extmod/asyncio")
