@@ -1,0 +1,81 @@
+"""Which pin is what: the only place with pin numbers.
+
+Rule: an input that wakes the chip lies on an RTC pin (0, 2, 4, 12-15, 25-27, 32-39 on the ESP32);
+analogue inputs lie on ADC1, because ADC2 is the radio's. docs/hardware.md has the wiring.
+"""
+
+import machine
+from kerb_node.drivers.battery import charge_pct
+from kerb_node.drivers.thermometer import temperature_dc
+from kerb_node.drivers.ultrasonic_pulse import UltrasonicPulse
+from kerb_wire.records import NO_BATTERY, NO_TEMPERATURE
+
+BIN_TRIGGER = 25
+BIN_ECHO = 26
+BIN_THERMISTOR = 34
+BIN_BATTERY = 35
+BIN_TILT = 33
+
+LAMP_PWM = 18
+LAMP_UART = 1
+LAMP_TX = 17
+LAMP_RX = 16
+LAMP_DE = 4
+
+SERVICE = 32  # a reed switch to ground, closed by the technician's magnet
+
+
+def _contact(number):
+    return machine.Pin(number, machine.Pin.IN, machine.Pin.PULL_UP)
+
+
+def service_on():
+    """Tell whether the service switch is closed."""
+    return _contact(SERVICE).value() == 0
+
+
+class BinBoard:
+    """The parts of a bin node."""
+
+    def __init__(self):
+        self.transducer = UltrasonicPulse(
+            machine.Pin(BIN_TRIGGER, machine.Pin.OUT), machine.Pin(BIN_ECHO, machine.Pin.IN)
+        )
+        self.tilt = _contact(BIN_TILT)
+
+    def temperature_dc(self):
+        """Return the air temperature in tenths of a degree, or NO_TEMPERATURE."""
+        adc = machine.ADC(machine.Pin(BIN_THERMISTOR), atten=machine.ADC.ATTN_11DB)
+        tenths = temperature_dc(adc.read_uv())
+        return NO_TEMPERATURE if tenths is None else tenths
+
+    def battery_pct(self):
+        """Return the battery's charge in per cent, or NO_BATTERY where none is wired."""
+        adc = machine.ADC(machine.Pin(BIN_BATTERY), atten=machine.ADC.ATTN_11DB)
+        reading_uv = adc.read_uv()
+        return charge_pct(reading_uv) if reading_uv > 500000 else NO_BATTERY
+
+    def wake_pins(self):
+        """Return the pins that may end a deep sleep, the most urgent first."""
+        return (self.tilt,)
+
+
+class LampBoard:
+    """The parts of a lamp node."""
+
+    def __init__(self, pwm_hz, baudrate):
+        self.pwm = machine.PWM(machine.Pin(LAMP_PWM), freq=pwm_hz, duty_u16=0)
+        self.driver_enable = machine.Pin(LAMP_DE, machine.Pin.OUT, value=0)
+        # Modbus RTU: even parity, one stop bit (Modbus over Serial Line V1.02, 2.5.1).
+        self.uart = machine.UART(
+            LAMP_UART,
+            baudrate=baudrate,
+            bits=8,
+            parity=0,
+            stop=1,
+            tx=LAMP_TX,
+            rx=LAMP_RX,
+            rxbuf=512,
+            timeout=0,
+            timeout_char=2,
+        )

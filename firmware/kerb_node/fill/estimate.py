@@ -1,0 +1,76 @@
+"""One burst of echoes becomes one distance, its scatter and a quality that says how far to trust it.
+
+Rule: no echo is an event of its own, never an empty bin; an outlier is rejected by the Hampel
+identifier (median and MAD), because a median alone moves with every second ghost echo.
+
+Source: F. R. Hampel, "The influence curve and its role in robust estimation", 1974; the factor
+1.4826 makes the median absolute deviation estimate a normal sigma.
+"""
+
+from kerb_node.fill.sound import distance_mm
+from kerb_wire.records import NO_DISTANCE, SIGMA_MAX_MM
+from kerb_wire.words import QUALITIES, code
+
+GOOD = code(QUALITIES, "good")
+UNCERTAIN = code(QUALITIES, "uncertain")
+NO_ECHO = code(QUALITIES, "no_echo")
+BLIND_ZONE = code(QUALITIES, "blind_zone")
+STUCK = code(QUALITIES, "stuck")
+OUT_OF_RANGE = code(QUALITIES, "out_of_range")
+
+_HAMPEL_SIGMAS = 3
+_MAD_TO_SIGMA = 1.4826
+_SCATTER_FLOOR_MM = 4  # the transducer's own resolution: below it nothing is an outlier
+_UNCERTAIN_SIGMA_MM = 25
+_STUCK_WAKES = 24  # the very same microsecond in that many wakes in a row: no real echo does that
+
+
+def _median(values):
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def inliers(values_mm):
+    """Return the values that lie within three robust sigmas of their median."""
+    if not values_mm:
+        return []
+    centre = _median(values_mm)
+    spread = _MAD_TO_SIGMA * _median([abs(value - centre) for value in values_mm])
+    limit = max(_HAMPEL_SIGMAS * spread, _HAMPEL_SIGMAS * _SCATTER_FLOOR_MM)
+    return [value for value in values_mm if abs(value - centre) <= limit]
+
+
+def _sigma(values_mm, mean):
+    if len(values_mm) < 2:
+        return SIGMA_MAX_MM
+    total = sum((value - mean) * (value - mean) for value in values_mm)
+    return min(SIGMA_MAX_MM, int((total / (len(values_mm) - 1)) ** 0.5 + 0.5))
+
+
+def estimate(echoes_us, temperature_dc, blind_zone_mm, reach_mm, same_count):
+    """Return (distance_mm or NO_DISTANCE, sigma_mm, quality, echoes used).
+
+    echoes_us: one flight time a ping, negative where none came back; same_count: wakes in a row
+    with the very same shortest echo.
+    """
+    heard = [distance_mm(echo, temperature_dc) for echo in echoes_us if echo > 0]
+    near = [value for value in heard if value < blind_zone_mm]
+    usable = [value for value in heard if blind_zone_mm <= value <= reach_mm]
+    kept = inliers(usable)
+    if not kept:
+        if near:
+            return NO_DISTANCE, SIGMA_MAX_MM, BLIND_ZONE, len(near)
+        return NO_DISTANCE, SIGMA_MAX_MM, OUT_OF_RANGE if heard else NO_ECHO, 0
+    if len(near) > len(kept):
+        return NO_DISTANCE, SIGMA_MAX_MM, BLIND_ZONE, len(near)
+    mean = sum(kept) / len(kept)
+    sigma_mm = _sigma(kept, mean)
+    quality = GOOD
+    if same_count >= _STUCK_WAKES:
+        quality = STUCK
+    elif 2 * len(kept) < len(echoes_us) or sigma_mm > _UNCERTAIN_SIGMA_MM:
+        quality = UNCERTAIN
+    return int(mean + 0.5), sigma_mm, quality, len(kept)

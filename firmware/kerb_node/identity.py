@@ -1,0 +1,106 @@
+"""Who this node is: the provisioned identity in two copies, the epoch, and small numbers in NVS.
+
+Rule: the first copy that proves itself wins and mends the other; without any the node is
+unprovisioned and says so. NVS lost but the file intact means a new epoch, so that no counter
+restarts under the same key.
+"""
+
+import os
+
+import cryptolib
+import esp32
+import machine
+from kerb_wire import provisioning
+from kerb_wire.errors import WireError
+
+_NAMESPACE = "kerb"
+_BLOB = "identity"
+_EPOCH = "epoch"
+_PATH = "/identity.bin"
+_ECB = 1  # cryptolib's mode number
+
+
+def new_ecb(key):
+    """Return the function that encrypts one 16-byte block under `key` (kerb_wire's new_ecb)."""
+    return cryptolib.aes(key, _ECB).encrypt
+
+
+class NvsStore:
+    """Numbers and blobs in NVS; writes only what changed, and commits each write."""
+
+    def __init__(self):
+        self._nvs = esp32.NVS(_NAMESPACE)
+
+    def get_int(self, key, default):
+        """Return the number under `key` (at most 15 characters), or `default`."""
+        try:
+            return self._nvs.get_i32(key)
+        except OSError:
+            return default
+
+    def set_int(self, key, value):
+        """Store a number of at most 31 bits, durably."""
+        if self.get_int(key, None) == value:
+            return
+        self._nvs.set_i32(key, value)
+        self._nvs.commit()
+
+    def get_blob(self, key):
+        """Return the bytes under `key`, or b""."""
+        buffer = bytearray(128)
+        try:
+            size = self._nvs.get_blob(key, buffer)
+        except OSError:
+            return b""
+        return bytes(buffer[:size])
+
+    def set_blob(self, key, value):
+        """Store bytes, durably."""
+        self._nvs.set_blob(key, value)
+        self._nvs.commit()
+
+
+def _proven(blob):
+    try:
+        return provisioning.unpack(blob)
+    except WireError:
+        return None
+
+
+def _read_file():
+    try:
+        with open(_PATH, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def load(store):
+    """Return the Identity row of this board, or None if it is unprovisioned."""
+    in_nvs = store.get_blob(_BLOB)
+    in_file = _read_file()
+    row = _proven(in_nvs)
+    if row is not None:
+        if in_file != in_nvs:
+            with open(_PATH, "wb") as file:
+                file.write(in_nvs)
+        return row
+    row = _proven(in_file)
+    if row is not None:
+        store.set_blob(_BLOB, in_file)
+    return row
+
+
+def epoch_of(store):
+    """Return this node's epoch; makes a new random one when NVS does not know any."""
+    known = store.get_int(_EPOCH, 0)
+    if known:
+        return known
+    fresh = (int.from_bytes(os.urandom(4), "little") & 0x7FFFFFFF) or 1
+    store.set_int(_EPOCH, fresh)
+    return fresh
+
+
+def own_node_id():
+    """Return the base MAC of this chip (6 bytes)."""
+    return bytes(machine.unique_id())

@@ -1,0 +1,121 @@
+"""The radio: adverts out, and one GATT peer at a time as a byte stream in and out.
+
+Rule: the interrupt handler only sets flags; the main loop does the work. Nothing is allocated in
+the handler, and what a peer may send is bounded by the attribute's buffer.
+"""
+
+import time
+
+import bluetooth
+from kerb_wire import gatt
+
+_IRQ_CENTRAL_CONNECT = 1
+_IRQ_CENTRAL_DISCONNECT = 2
+_IRQ_GATTS_WRITE = 3
+_IRQ_MTU_EXCHANGED = 21
+
+_FLAG_WRITE_NO_RESPONSE = 0x04
+_FLAG_WRITE = 0x08
+_FLAG_NOTIFY = 0x10
+
+_BUFFER_BYTES = 512
+_NOTIFY_TRIES = 100
+_NOTIFY_PAUSE_MS = 10
+_ENOMEM = 12
+
+
+class Radio:
+    """Bluetooth LE, on from the constructor to off()."""
+
+    def __init__(self):
+        self._ble = bluetooth.BLE()
+        self._ble.active(True)
+        self._ble.config(mtu=gatt.ATT_MTU_WANTED_BYTES)
+        self._ble.irq(self._handle)
+        self._peer = None
+        self._mtu_bytes = gatt.ATT_MTU_DEFAULT_BYTES
+        self._arrived = False
+        self._down = None
+        self._up = None
+
+    def _handle(self, event, data):
+        if event == _IRQ_CENTRAL_CONNECT:
+            self._peer = data[0]
+        elif event == _IRQ_CENTRAL_DISCONNECT:
+            self._peer = None
+        elif event == _IRQ_GATTS_WRITE:
+            self._arrived = True
+        elif event == _IRQ_MTU_EXCHANGED:
+            self._mtu_bytes = data[1]
+
+    def serve(self):
+        """Register the node's GATT service; needed once before a connectable advert."""
+        if self._down is not None:
+            return
+        service = (
+            bluetooth.UUID(gatt.SERVICE_UUID),
+            (
+                (bluetooth.UUID(gatt.DOWN_UUID), _FLAG_WRITE | _FLAG_WRITE_NO_RESPONSE),
+                (bluetooth.UUID(gatt.UP_UUID), _FLAG_NOTIFY),
+            ),
+        )
+        ((self._down, self._up),) = self._ble.gatts_register_services((service,))
+        # 20 bytes are the default; in append mode writes queue up until they are read.
+        self._ble.gatts_set_buffer(self._down, _BUFFER_BYTES, True)
+
+    def advertise(self, data, interval_ms, connectable):
+        """Send `data` (at most 31 bytes) every interval_ms until quiet()."""
+        self._ble.gap_advertise(interval_ms * 1000, adv_data=data, connectable=connectable)
+
+    def quiet(self):
+        """Stop advertising."""
+        self._ble.gap_advertise(None)
+
+    @property
+    def connected(self):
+        """True while a peer is connected."""
+        return self._peer is not None
+
+    def read(self):
+        """Return the bytes that the peer has written since the last call."""
+        if not self._arrived:
+            return b""
+        self._arrived = False
+        return bytes(self._ble.gatts_read(self._down))
+
+    def write(self, frame):
+        """Send a frame as notifications; False when the peer has gone or takes nothing any more."""
+        for chunk in gatt.chunks(frame, self._mtu_bytes):
+            if not self._notify(chunk):
+                return False
+        return True
+
+    def _notify(self, chunk):
+        for _ in range(_NOTIFY_TRIES):
+            peer = self._peer
+            if peer is None:
+                return False
+            try:
+                self._ble.gatts_notify(peer, self._up, chunk)
+                return True
+            except OSError as error:
+                if error.errno != _ENOMEM:
+                    return False
+                # The stack's buffers are full: they drain at the connection's own pace.
+                time.sleep_ms(_NOTIFY_PAUSE_MS)
+        return False
+
+    def drop(self):
+        """Disconnect the peer."""
+        if self._peer is not None:
+            try:
+                self._ble.gap_disconnect(self._peer)
+            except OSError:
+                pass  # it has just gone by itself
+        self._peer = None
+        self._mtu_bytes = gatt.ATT_MTU_DEFAULT_BYTES
+        self._arrived = False
+
+    def off(self):
+        """Switch the radio off."""
+        self._ble.active(False)

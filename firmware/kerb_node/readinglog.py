@@ -1,0 +1,153 @@
+"""The reading log: append-only segments on littlefs, rotated, readable by range.
+
+Rule: append() returns only when the row is durable (the file is closed, littlefs has committed);
+what a range cannot give any more is said as a LOST record with its reason.
+"""
+
+import os
+
+from kerb_wire import records, segment
+from kerb_wire.errors import RemoteFault
+from kerb_wire.words import LOSSES, code
+
+_OVERWRITTEN = code(LOSSES, "overwritten")
+_UNUSED = code(LOSSES, "unused")
+_CRC = code(LOSSES, "crc")
+_SUFFIX = ".seg"
+
+
+class ReadingLog:
+    """Records of one or more epochs in `directory`; at most `segments` files of `rows` rows."""
+
+    def __init__(self, directory, epoch, segments, rows):
+        self._directory = directory
+        self._epoch = epoch
+        self._segments = segments
+        self._rows = rows
+        try:
+            os.mkdir(directory)
+        except OSError:
+            pass  # it is there already
+        self._numbers = self._list()
+
+    def _list(self):
+        names = [name for name in os.listdir(self._directory) if name.endswith(_SUFFIX)]
+        return sorted(int(name[: -len(_SUFFIX)]) for name in names)
+
+    def _path(self, number):
+        return f"{self._directory}/{number:08d}{_SUFFIX}"
+
+    def append(self, record):
+        """Store a packed 24-byte record; it is on flash when this returns."""
+        row = segment.pack_row(record)
+        if self._numbers and self._fits(self._numbers[-1]):
+            with open(self._path(self._numbers[-1]), "ab") as file:
+                file.write(row)
+            return
+        self._make_room()
+        number = self._numbers[-1] + 1 if self._numbers else 1
+        with open(self._path(number), "wb") as file:
+            file.write(segment.pack_header(self._epoch, records.seq_of(record)) + row)
+        self._numbers.append(number)
+
+    def _fits(self, number):
+        """Tell whether the newest segment takes one more row of this epoch."""
+        rows_bytes = os.stat(self._path(number))[6] - segment.HEADER_BYTES
+        if rows_bytes < 0 or rows_bytes % segment.ROW_BYTES:
+            return False  # a torn row: leave it, begin anew
+        if rows_bytes >= self._rows * segment.ROW_BYTES:
+            return False
+        header = self._header(number)
+        return header is not None and header.epoch == self._epoch
+
+    def _make_room(self):
+        while len(self._numbers) >= self._segments:
+            os.remove(self._path(self._numbers[0]))
+            self._numbers.pop(0)
+
+    def _header(self, number):
+        with open(self._path(number), "rb") as file:
+            try:
+                return segment.unpack_header(file.read(segment.HEADER_BYTES))
+            except RemoteFault:
+                return None
+
+    def first_seq(self):
+        """Return the oldest number on flash of this epoch; 1 more than nothing: 0."""
+        for number in self._numbers:
+            header = self._header(number)
+            if header is not None and header.epoch == self._epoch:
+                return header.first_seq
+        return 0
+
+    def last_record(self):
+        """Return the newest whole record (24 bytes) of this epoch, or None."""
+        for number in reversed(self._numbers):
+            header = self._header(number)
+            if header is None or header.epoch != self._epoch:
+                continue
+            newest = None
+            for record in self._rows_of(number):
+                newest = record or newest
+            if newest:
+                return newest
+        return None
+
+    def _rows_of(self, number):
+        """Yield each row's record, or None for a damaged one; a torn last row ends it."""
+        with open(self._path(number), "rb") as file:
+            file.seek(segment.HEADER_BYTES)
+            while True:
+                row = file.read(segment.ROW_BYTES)
+                if len(row) < segment.ROW_BYTES:
+                    return
+                try:
+                    yield segment.unpack_row(row)
+                except RemoteFault:
+                    yield None
+
+    def read(self, epoch, first_seq, last_seq):
+        """Yield packed records for first_seq..last_seq in order, LOST records for what is gone.
+
+        The caller bounds the range; numbers above the newest row count as unused.
+        """
+        want = first_seq
+        damaged = False
+        mine = self._of_epoch(epoch)
+        # Before the first row of the oldest file numbers were overwritten, unless it is file 1.
+        missing = _OVERWRITTEN if not mine or mine[0][0] > 1 else _UNUSED
+        for index in range(len(mine)):
+            number, header_seq = mine[index]
+            if index + 1 < len(mine) and mine[index + 1][1] <= want:
+                missing = _UNUSED
+                continue  # every row of this file is older than what is wanted
+            if header_seq > last_seq:
+                break
+            for record in self._rows_of(number):
+                if record is None:
+                    damaged = True
+                    continue
+                seq = records.seq_of(record)
+                if seq > last_seq:
+                    break
+                if seq >= want:
+                    if seq > want:
+                        yield records.pack_lost(want, seq - 1, _CRC if damaged else missing)
+                    yield record
+                    want = seq + 1
+                damaged = False
+                missing = _UNUSED
+        if want <= last_seq:
+            yield records.pack_lost(want, last_seq, _CRC if damaged else self._rest(mine, missing))
+
+    def _rest(self, mine, missing):
+        return missing if not mine else _UNUSED
+
+    def _of_epoch(self, epoch):
+        """Return [(file number, first seq)] of an epoch's segments, oldest first."""
+        found = []
+        for number in self._numbers:
+            header = self._header(number)
+            if header is not None and header.epoch == epoch:
+                found.append((number, header.first_seq))
+        return found

@@ -1,0 +1,5 @@
+"""Starts the application that this board was provisioned for."""
+
+from kerb_node import app
+
+app.run()
