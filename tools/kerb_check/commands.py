@@ -101,7 +101,9 @@ def _problem(
         if len(applied) != 1:
             return f"said to be applied, but the lamp's log applied it {len(applied)} times"
         if applied[0]["level_pct"] != command["level_pct"]:
-            return f"asked for {command['level_pct']} %, the lamp logged {applied[0]['level_pct']} %"
+            return (
+                f"asked for {command['level_pct']} %, the lamp logged {applied[0]['level_pct']} %"
+            )
     elif applied:
         return f"said to be {result['result']}, but the lamp's log applied it"
     return None

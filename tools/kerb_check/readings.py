@@ -82,7 +82,9 @@ def _arrivals(delivered: Delivered, result: Comparison) -> None:
                         f"outbox number {number} arrived after {newest[topic]}",
                     )
                 )
-            newest[topic] = max(newest.get(topic, (0, reading.identity)), (number, reading.identity))
+            newest[topic] = max(
+                newest.get(topic, (0, reading.identity)), (number, reading.identity)
+            )
 
 
 def _against_flash(sets: Sets, result: Comparison) -> None:
@@ -139,7 +141,9 @@ def _against_database(sets: Sets, result: Comparison) -> None:
             )
     for identity in result.unique.keys() - stored.keys():
         result.findings.append(
-            Finding("not stored", str(identity), "delivered, but not in the gateway's database", True)
+            Finding(
+                "not stored", str(identity), "delivered, but not in the gateway's database", True
+            )
         )
 
 
@@ -176,7 +180,9 @@ def _accounting(sets: Sets, result: Comparison) -> None:
             else:
                 result.unaccounted.add(identity)
                 result.findings.append(
-                    Finding("unaccounted", str(identity), "neither delivered nor declared lost", True)
+                    Finding(
+                        "unaccounted", str(identity), "neither delivered nor declared lost", True
+                    )
                 )
 
 
@@ -194,7 +200,9 @@ def _losses(sets: Sets, result: Comparison) -> None:
         for identity in on_flash - result.unique.keys():
             if loss.covers(identity):
                 result.findings.append(
-                    Finding("false loss", str(identity), f"declared {loss.reason}, yet on flash", True)
+                    Finding(
+                        "false loss", str(identity), f"declared {loss.reason}, yet on flash", True
+                    )
                 )
 
 

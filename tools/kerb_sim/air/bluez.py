@@ -172,7 +172,10 @@ class Bluez:
             return None
         if message.message_type != MessageType.METHOD_CALL or self._bus is None:
             return None
-        if message.interface in ("org.freedesktop.DBus.Introspectable", "org.freedesktop.DBus.Peer"):
+        if message.interface in (
+            "org.freedesktop.DBus.Introspectable",
+            "org.freedesktop.DBus.Peer",
+        ):
             return None
         standard = self.tree.answer(message)
         if standard is not None:
@@ -187,7 +190,9 @@ class Bluez:
         try:
             method = getattr(self, name, None)
             if method is None or str(message.path) not in self.tree.objects:
-                known = "UnknownMethod" if str(message.path) in self.tree.objects else "UnknownObject"
+                known = (
+                    "UnknownMethod" if str(message.path) in self.tree.objects else "UnknownObject"
+                )
                 reply = Message.new_error(
                     message, f"org.freedesktop.DBus.Error.{known}", f"{message.path} {name}"
                 )
@@ -211,7 +216,9 @@ class Bluez:
     async def _on_Adapter1_SetDiscoveryFilter(self, message: Message) -> None:
         wants = message.body[0].get("DuplicateData")
         adapter = self._adapter_of(message)
-        (self._duplicates.add if wants is None or wants.value else self._duplicates.discard)(adapter)
+        (self._duplicates.add if wants is None or wants.value else self._duplicates.discard)(
+            adapter
+        )
 
     async def _on_Adapter1_StartDiscovery(self, message: Message) -> None:
         adapter = self._adapter_of(message)
@@ -259,7 +266,9 @@ class Bluez:
         self._connecting.add(path)
         try:
             connection = await self._air.connect(
-                self.tree.value(path, _DEVICE, "Address"), self._adapter_of(message), _CONNECT_TIMEOUT_S
+                self.tree.value(path, _DEVICE, "Address"),
+                self._adapter_of(message),
+                _CONNECT_TIMEOUT_S,
             )
         except TimeoutError:
             raise BluezError("Failed", "le-connection-timeout") from None

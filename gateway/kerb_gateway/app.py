@@ -1,0 +1,201 @@
+"""The composition root: builds the parts, starts them, and brings them down in order.
+
+Rule: a link that fails restarts alone, with a growing pause; a store that fails ends the process,
+because nothing may be acknowledged that is not on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kerb_gateway.backfill import Backfill
+from kerb_gateway.clock import SystemClock
+from kerb_gateway.commands import Commands
+from kerb_gateway.config import Config, Secrets
+from kerb_gateway.errors import LinkDown, StoreError
+from kerb_gateway.ingest import Ingest
+from kerb_gateway.links.ble import BleLink
+from kerb_gateway.links.modbus import ModbusBus
+from kerb_gateway.model import Geometry, Node
+from kerb_gateway.publisher import Publisher
+from kerb_gateway.service.notify import notify, watchdog_interval_s
+from kerb_gateway.store.database import Store
+from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.uplink.mqtt import Uplink
+from kerb_gateway.uplink.payloads.native import NativePayloads
+from kerb_gateway.uplink.topics import Topics
+
+_RESTART_FIRST_S = 0.5
+_RESTART_LAST_S = 60.0
+_SETTLE_S = 2.0
+_GOODBYE_S = 1.0
+_COMMAND_POLL_S = 0.1
+
+
+class Gateway:
+    """One running gateway."""
+
+    def __init__(self, config: Config, secrets: Secrets, logger: Any) -> None:
+        self._config = config
+        self._secrets = secrets
+        self._logger = logger
+        self._clock = SystemClock()
+        self._stop = asyncio.Event()
+
+    def _log(self, event: str, **fields: Any) -> None:
+        self._logger.info(event, **fields)
+
+    async def run(self) -> None:
+        """Run until SIGTERM or SIGINT; StoreError when the database cannot be written."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        store = Store(self._config.store.path)
+        await store.open()
+        try:
+            await self._with_store(store)
+        finally:
+            await store.close()
+        self._log("stopped")
+
+    async def _with_store(self, store: Store) -> None:
+        config = self._config
+        topics = Topics(config.gateway.site, config.gateway.id)
+        payloads = NativePayloads(topics, store.gw_epoch)
+        nodes = await self._nodes(store)
+        ledger = await Ledger.load(store, payloads, nodes)
+        ingest = Ingest(ledger, nodes, self._clock, self._log,
+                        commit_interval_s=config.store.commit_interval_s,
+                        commit_rows=config.store.commit_rows)  # fmt: skip
+        uplink = self._uplink(topics)
+        publisher = Publisher(store, uplink, ingest.committed, self._log,
+                              in_flight=config.uplink.in_flight)  # fmt: skip
+        backfill = Backfill(ingest, self._clock, self._log,
+                            first_retry_s=config.backfill.first_retry_s,
+                            last_retry_s=config.backfill.last_retry_s,
+                            session_timeout_s=config.ble.session_timeout_s)  # fmt: skip
+        buses = {
+            part.name: ModbusBus(part, [node for node in nodes if node.bus == part.name], ingest,
+                                 self._log)
+            for part in config.bus
+        }  # fmt: skip
+        commands = Commands(store, ledger, ingest, self._clock, topics, nodes, buses, self._log,
+                            retry_s=config.commands.retry_s)  # fmt: skip
+        await commands.resume()
+        uplink.on_command = lambda incoming: commands.take(incoming, uplink.ack)
+        links = [
+            BleLink(adapter, config.ble.scanning, self._clock, self._log,
+                    deaf_after_s=config.ble.deaf_after_s,
+                    connect_timeout_s=config.ble.connect_timeout_s)
+            for adapter in (config.ble.adapters if config.ble.enabled else [])
+        ]  # fmt: skip
+        jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog()]
+        jobs += [self._keep(link.adapter, link.scan) for link in links]
+        jobs += [self._hear(link, ingest, backfill) for link in links]
+        jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
+        uplink.start()
+        self._log("started", nodes=len(nodes), gw_epoch=store.gw_epoch)
+        notify("READY=1")
+        await self._until_stopped(jobs)
+        notify("STOPPING=1")
+        await backfill.close()
+        await ingest.commit()
+        await publisher.settle(_SETTLE_S)
+        await uplink.stop(_GOODBYE_S)
+        await publisher.mark()
+
+    async def _until_stopped(self, jobs: list[Any]) -> None:
+        """Run the jobs until a stop is asked for; the first that fails ends all."""
+        tasks = [asyncio.ensure_future(job) for job in jobs]
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in [stop, *tasks]:
+                task.cancel()
+            await asyncio.gather(stop, *tasks, return_exceptions=True)
+
+    async def _nodes(self, store: Store) -> list[Node]:
+        """Give each configured node its number in the database."""
+        await store.write(
+            [
+                ("insert or ignore into nodes (node_id, role) values (?,?)", [n.node_id, n.role])
+                for n in self._config.nodes
+            ]
+        )
+        numbers = {
+            row[1]: row[0] for row in await store.query("select node_no, node_id from nodes")
+        }
+        return [
+            Node(
+                node_no=numbers[part.node_id],
+                node_id=part.node_id,
+                role=part.role,
+                root_key=self._secrets.keys[part.node_id].get_secret_value(),
+                geometry=None if part.geometry is None else Geometry(**part.geometry.model_dump()),
+                bus=part.bus if part.link == "modbus" else None,
+                unit=part.unit,
+            )
+            for part in self._config.nodes
+        ]
+
+    def _uplink(self, topics: Topics) -> Uplink:
+        part, password = self._config.uplink, self._secrets.password
+        return Uplink(
+            host=part.host,
+            port=part.port,
+            client_id=f"kerb-{self._config.gateway.site}-{self._config.gateway.id}",
+            availability=topics.availability,
+            commands=topics.commands,
+            username=part.username,
+            password=None if password is None else password.get_secret_value(),
+            keepalive_s=part.keepalive_s,
+            protocol=part.protocol,
+            log=self._log,
+        )
+
+    async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a link; when it goes down, start it again after a pause that grows."""
+        pause_s = _RESTART_FIRST_S
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            with contextlib.suppress(asyncio.TimeoutError):
+                try:
+                    await run()
+                except LinkDown as error:
+                    self._log("link down", link=name, why=str(error), restart_s=pause_s)
+            if loop.time() - began > _RESTART_LAST_S:
+                pause_s = _RESTART_FIRST_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(_RESTART_LAST_S, pause_s * 2)
+
+    async def _hear(self, link: BleLink, ingest: Ingest, backfill: Backfill) -> None:
+        """Take adverts off the link's queue; connect where there is a reason."""
+        while True:
+            heard = await link.queue.get()
+            outcome = ingest.advert(heard)
+            backfill.consider(heard, outcome, link.converse)
+
+    async def _watchdog(self) -> None:
+        interval_s = watchdog_interval_s()
+        while True:
+            notify("WATCHDOG=1")
+            await asyncio.sleep(interval_s or 3600)
+
+
+async def serve(config: Config, secrets: Secrets, logger: Any) -> int:
+    """Run a gateway; return the process's exit status."""
+    try:
+        await Gateway(config, secrets, logger).run()
+    except StoreError as error:
+        logger.error("the database cannot be used: nothing is acknowledged; exiting",
+                     path=str(config.store.path), why=str(error))  # fmt: skip
+        return 1
+    return 0

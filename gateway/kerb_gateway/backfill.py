@@ -1,0 +1,203 @@
+"""Fetches what is missing: which node to call on, when, and what to ask it for.
+
+Rule: exactly the numbers of the open gaps are asked for; the node is acknowledged only after the
+COMMIT; a node that does not answer is left alone for a growing time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kerb_wire import frame, messages
+from kerb_wire.errors import RemoteFault
+from kerb_wire.limits import BACKFILL_MAX_RECORDS
+from kerb_wire.session import Channel, GatewayHandshake, open_plain, plain
+from kerb_wire.words import FLAG_CONNECTABLE, FLAG_SERVICE
+
+from kerb_gateway.clock import Clock
+from kerb_gateway.crypto import new_ecb
+from kerb_gateway.errors import LinkError
+from kerb_gateway.ingest import Ingest, Outcome
+from kerb_gateway.model import Heard, Node, Stream
+
+_ANSWER_S = 2.0
+_RANGES_A_SESSION = 32
+_ACK_BACKLOG = 4  # unacknowledged records that are worth a connection of their own
+_GATEWAY_BOOT_BYTES = 4
+
+Log = Callable[..., Any]
+
+
+class ByteStream(Protocol):
+    """A connection to one node."""
+
+    async def send(self, frame: bytes) -> None:
+        """Send a frame."""
+
+    async def receive(self, timeout_s: float) -> bytes:
+        """Return the next bytes."""
+
+
+Converse = Callable[[Heard], AbstractAsyncContextManager[ByteStream]]
+
+
+@dataclass
+class _Attempts:
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class Backfill:
+    """Decides at each advert whether to connect, and runs the sessions."""
+
+    def __init__(self, ingest: Ingest, clock: Clock, log: Log, *, first_retry_s: float,
+                 last_retry_s: float, session_timeout_s: float, sessions: int = 2) -> None:  # fmt: skip
+        self._ingest = ingest
+        self._clock = clock
+        self._log = log
+        self._first_retry_s = first_retry_s
+        self._last_retry_s = last_retry_s
+        self._session_timeout_s = session_timeout_s
+        self._slots = asyncio.Semaphore(sessions)
+        self._attempts: dict[str, _Attempts] = {}
+        self._busy: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gateway_boot = int.from_bytes(os.urandom(_GATEWAY_BOOT_BYTES), "little")
+        self.acked: dict[str, int] = {}
+        self.sessions = 0
+
+    def consider(self, heard: Heard, outcome: Outcome, converse: Converse) -> bool:
+        """Start a session with the node just heard if there is a reason; tell whether one was."""
+        node = outcome.node
+        if node is None or node.node_id in self._busy or not self._has_work(node, outcome):
+            return False
+        attempts = self._attempts.setdefault(node.node_id, _Attempts())
+        if asyncio.get_running_loop().time() < attempts.not_before or self._slots.locked():
+            return False
+        self._busy.add(node.node_id)
+        task = asyncio.ensure_future(self._visit(node, heard, converse, attempts))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    def _has_work(self, node: Node, outcome: Outcome) -> bool:
+        if node.node_id in self._ingest.suspect:
+            return True  # its epoch is unknown, so its flags cannot be read either: just try
+        reading, stream = outcome.reading, outcome.stream
+        if reading is None or stream is None or not reading.flags & FLAG_CONNECTABLE:
+            return False
+        if stream.gaps:
+            return True
+        unacked = stream.last_seq - self.acked.get(node.node_id, 0)
+        return unacked >= (1 if reading.flags & FLAG_SERVICE else _ACK_BACKLOG)
+
+    async def _visit(
+        self, node: Node, heard: Heard, converse: Converse, attempts: _Attempts
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with self._slots, asyncio.timeout(self._session_timeout_s):
+                async with converse(heard) as stream:
+                    await self._session(node, stream)
+            attempts.failures = 0
+            attempts.not_before = 0.0
+            self.sessions += 1
+        except (LinkError, RemoteFault, TimeoutError) as error:
+            attempts.failures += 1
+            pause_s = min(
+                self._last_retry_s, self._first_retry_s * 2 ** min(attempts.failures - 1, 20)
+            )
+            attempts.not_before = loop.time() + pause_s
+            self._log("session failed", node=node.node_id, why=str(error) or "too slow",
+                      failures=attempts.failures, retry_s=round(pause_s, 1))  # fmt: skip
+        finally:
+            self._busy.discard(node.node_id)
+
+    async def _session(self, node: Node, stream: ByteStream) -> None:
+        talk = _Talk(stream)
+        handshake = GatewayHandshake(
+            new_ecb, node.root_key, os.urandom(16), self._gateway_boot,
+            self._clock.boottime_ms() // 1000,
+        )  # fmt: skip
+        await talk.send(plain(handshake.hello()))
+        payload = await talk.receive()
+        kind, _ = open_plain(payload)
+        if kind == messages.REFUSAL:
+            raise LinkError("the node refused the session")
+        hello, proof, channel = handshake.finish(payload[1:])
+        if hello.node_id.hex() != node.node_id:
+            raise LinkError(f"{hello.node_id.hex()} answered for {node.node_id}")
+        await talk.send(plain(proof))
+        readings = await self._ingest.epoch(node, hello.epoch, hello.last_seq)
+        fetched = await self._fetch(talk, channel, readings)
+        await self._ingest.commit()
+        await self._acknowledge(talk, channel, readings)
+        await talk.send(channel.seal(messages.encode(messages.BYE)))
+        self._log("session", node=node.node_id, epoch=hello.epoch, last_seq=hello.last_seq,
+                  fetched=fetched, open_gaps=len(readings.gaps))  # fmt: skip
+
+    async def _fetch(self, talk: _Talk, channel: Channel, stream: Stream) -> int:
+        """Ask for the open gaps, oldest first, a bounded number of ranges."""
+        fetched = 0
+        for _ in range(_RANGES_A_SESSION):
+            if not stream.gaps:
+                break
+            gap = min(stream.gaps, key=lambda one: one.first_seq)
+            last_seq = min(gap.last_seq, gap.first_seq + BACKFILL_MAX_RECORDS - 1)
+            request = (messages.BACKFILL_REQUEST, stream.epoch, gap.first_seq, last_seq)
+            await talk.send(channel.seal(messages.encode(*request)))
+            before = gap.first_seq
+            fetched += await self._answers(talk, channel, stream)
+            if stream.in_gap(before):
+                raise LinkError(f"the node gave no answer for number {before}")
+        return fetched
+
+    async def _answers(self, talk: _Talk, channel: Channel, stream: Stream) -> int:
+        fetched = 0
+        while True:
+            kind, row = channel.open(await talk.receive())
+            if kind == messages.BACKFILL_END:
+                return fetched
+            if kind != messages.BACKFILL_ANSWER or row.epoch != stream.epoch:
+                raise LinkError(f"message kind {kind} instead of records")
+            for record in messages.split_records(row):
+                self._ingest.record(stream, record, via="backfill", auth="session")
+                fetched += 1
+
+    async def _acknowledge(self, talk: _Talk, channel: Channel, stream: Stream) -> None:
+        """Say what is committed; the node's echo proves that it knows."""
+        seq = stream.accounted_seq()
+        await talk.send(channel.seal(messages.encode(messages.ACK, stream.epoch, seq)))
+        kind, row = channel.open(await talk.receive())
+        if kind != messages.ACK or row.seq != seq:
+            raise LinkError("the node did not confirm the acknowledgement")
+        self.acked[stream.node.node_id] = seq
+
+    async def close(self) -> None:
+        """End the running sessions; what they fetched and did not commit is fetched again."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _Talk:
+    """Frames over a byte stream."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._decoder = frame.Decoder()
+        self._payloads: list[bytes] = []
+
+    async def send(self, payload: bytes) -> None:
+        await self._stream.send(frame.encode(payload))
+
+    async def receive(self) -> bytes:
+        """Return the next payload; LinkError when none comes in time."""
+        while not self._payloads:
+            self._payloads.extend(self._decoder.feed(await self._stream.receive(_ANSWER_S)))
+        return self._payloads.pop(0)

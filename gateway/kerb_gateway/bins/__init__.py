@@ -1,0 +1,1 @@
+"""What a distance means for a container."""

@@ -1,0 +1,341 @@
+"""Commands to lamps: parsed strictly, stored, carried, and ended in exactly one result.
+
+Rule: the broker's message is acknowledged only when the command is stored; a command that was
+sent is settled with the lamp's own word before it is called anything but applied; expiry is
+judged on the clock that does not jump.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kerb_wire.errors import RemoteFault
+from kerb_wire.words import OUTCOMES, REASONS
+
+from kerb_gateway.clock import Clock
+from kerb_gateway.errors import LinkError
+from kerb_gateway.ingest import Ingest
+from kerb_gateway.model import Node
+from kerb_gateway.store.database import Store
+from kerb_gateway.store.ledger import Ledger
+
+_QUEUE = 256
+_PAYLOAD_MAX_BYTES = 4096
+_TICK_S = 0.05
+_SETTLE_MIN_S = 30.0
+_LIFE_MAX_S = 65535
+_FADE_DEFAULT_MS = 1000
+
+# field: (type, lowest, highest, needed)
+_FIELDS = {
+    "level_pct": (int, 0, 100, True),
+    "hold_s": (int, 1, 604800, True),
+    "ttl_s": (int, 1, 86400, True),
+    "fade_ms": (int, 0, 65535, False),
+}
+_ID_MAX = 64
+
+Log = Callable[..., Any]
+
+
+class Message(Protocol):
+    """An MQTT message as the uplink hands it over."""
+
+    @property
+    def topic(self) -> str:
+        """The topic it came on."""
+
+    @property
+    def payload(self) -> bytes:
+        """Its content."""
+
+    @property
+    def retained(self) -> bool:
+        """Whether the broker kept it for later."""
+
+
+class Bus(Protocol):
+    """The link to a lamp."""
+
+    async def exchange(self, node: Node, command: dict[str, int]) -> dict[str, int]:
+        """Carry a command and return the lamp's state."""
+
+
+class TopicNames(Protocol):
+    """How topics are read."""
+
+    def node_of(self, topic: str) -> str:
+        """Return the node of a command topic."""
+
+
+class Malformed(Exception):
+    """A command message that cannot be taken; `command_id` if one was readable."""
+
+    def __init__(self, why: str, command_id: str | None = None) -> None:
+        super().__init__(why)
+        self.command_id = command_id
+
+
+@dataclass
+class Command:
+    """One stored command on its way to a lamp."""
+
+    command_no: int
+    command_id: str
+    node: Node
+    level_pct: int
+    fade_ms: int
+    hold_s: int
+    expires_ms: int
+    sent: bool = False
+    next_try_ms: int = 0
+    trying: bool = False
+
+
+def parse(payload: bytes) -> dict[str, Any]:
+    """Return the fields of a command message; Malformed says what is wrong with it."""
+    if len(payload) > _PAYLOAD_MAX_BYTES:
+        raise Malformed(f"{len(payload)} bytes: at most {_PAYLOAD_MAX_BYTES}")
+    try:
+        table = json.loads(payload, object_pairs_hook=_no_doubles)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise Malformed("not a JSON object")
+    command_id = table.pop("command_id", None)
+    if not isinstance(command_id, str) or not 1 <= len(command_id) <= _ID_MAX:
+        raise Malformed(f"command_id: a text of 1 to {_ID_MAX} characters is needed")
+    for name in table.keys() - _FIELDS.keys():
+        raise Malformed(f"{name}: no such field; known: {', '.join(_FIELDS)}", command_id)
+    for name, (kind, low, high, needed) in _FIELDS.items():
+        value = table.get(name)
+        if value is None and not needed:
+            continue
+        if type(value) is not kind or not low <= value <= high:
+            raise Malformed(f"{name} = {value!r}: a whole number from {low} to {high}", command_id)
+    return {"fade_ms": _FADE_DEFAULT_MS} | table | {"command_id": command_id}
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key stands twice")
+    return table
+
+
+class Commands:
+    """Takes messages from the uplink and brings each to its one result."""
+
+    def __init__(self, store: Store, ledger: Ledger, ingest: Ingest, clock: Clock,
+                 topics: TopicNames, nodes: list[Node], buses: dict[str, Bus] | Any, log: Log, *,
+                 retry_s: float) -> None:  # fmt: skip
+        self._store = store
+        self._ledger = ledger
+        self._ingest = ingest
+        self._clock = clock
+        self._topics = topics
+        self._nodes = {node.node_id: node for node in nodes}
+        self._buses: dict[str, Bus] = buses
+        self._log = log
+        self._retry_ms = int(retry_s * 1000)
+        self._queue: asyncio.Queue[tuple[Any, Callable[[Any], None]]] = asyncio.Queue(_QUEUE)
+        self._open: list[Command] = []
+        self._next_no = 1
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def resume(self) -> None:
+        """Load what an earlier process left open; numbers go on where it stopped."""
+        rows = await self._store.query("select coalesce(max(command_no), 0) from commands")
+        self._next_no = rows[0][0] + 1
+        for row in await self._store.query(
+            "select command_no, command_id, node_no, level_pct, fade_ms, hold_s, boot_id, "
+            "expires_boottime_ms, state from commands where state != 'done' order by command_no"
+        ):
+            node = next((one for one in self._nodes.values() if one.node_no == row[2]), None)
+            if node is None:
+                continue  # the configuration no longer names that lamp
+            # Another boot's clock says nothing about this one's: what is left of the life is
+            # unknown, so it is over.
+            same_boot = row[6] == self._clock.now().boot_id
+            expires_ms = row[7] if same_boot else 0
+            command = Command(row[0], row[1], node, row[3], row[4], row[5], expires_ms)
+            command.sent = row[8] == "sent"
+            self._open.append(command)
+
+    def take(self, message: Any, ack: Callable[[Any], None]) -> None:
+        """Queue a message; when the queue is full the broker keeps it for us."""
+        try:
+            self._queue.put_nowait((message, ack))
+        except asyncio.QueueFull:
+            self._ledger.count("command left with the broker")
+
+    async def run(self) -> None:
+        """Store what comes and carry what is open, for ever."""
+        while True:
+            try:
+                message, ack = await asyncio.wait_for(self._queue.get(), _TICK_S)
+                await self._accept(message)
+                ack(message)
+            except TimeoutError:
+                pass
+            await self._carry()
+
+    # --- taking ---
+
+    async def _accept(self, message: Message) -> None:
+        node_id = self._topics.node_of(message.topic)
+        try:
+            if message.retained:
+                raise Malformed("retained: a command must not be repeated by the broker")
+            fields = parse(message.payload)
+            if await self._repeated(fields["command_id"]):
+                self._ledger.count("command repeated")
+                self._log("command repeated", node=node_id, command_id=fields["command_id"])
+                return
+            node = self._nodes.get(node_id)
+            if node is None or node.bus is None:
+                raise Malformed("no such lamp at this gateway", fields["command_id"])
+        except Malformed as error:
+            await self._refuse(node_id, error)
+            return
+        await self._store_command(node, fields)
+
+    async def _repeated(self, command_id: str) -> bool:
+        rows = await self._store.query(
+            "select 1 from commands where command_id = ? limit 1", [command_id]
+        )
+        return bool(rows)
+
+    async def _refuse(self, node_id: str, error: Malformed) -> None:
+        self._ledger.count("command malformed")
+        self._log("command refused", node=node_id, command_id=error.command_id, why=str(error))
+        if error.command_id is not None and await self._repeated(error.command_id):
+            return  # it has, or will have, its one result
+        if error.command_id is not None:
+            # Kept under its id, so that a repetition of it is known as one.
+            self._ledger.add(
+                (
+                    "insert into commands (command_no, command_id, state, result) "
+                    "values (?,?,'done','refused')",
+                    [self._next_no, error.command_id],
+                )
+            )
+            self._next_no += 1
+        self._ledger.add_result(
+            node_id,
+            {"command_id": error.command_id, "command_no": None, "result": "refused",
+             "detail": str(error)},
+        )  # fmt: skip
+        await self._ingest.commit()
+
+    async def _store_command(self, node: Node, fields: dict[str, Any]) -> None:
+        now = self._clock.now()
+        command = Command(
+            self._next_no, fields["command_id"], node, fields["level_pct"], fields["fade_ms"],
+            fields["hold_s"], now.boottime_ms + fields["ttl_s"] * 1000,
+        )  # fmt: skip
+        self._next_no += 1
+        self._ledger.add(
+            (
+                "insert into commands values (?,?,?,?,?,?,?,?,'accepted',null)",
+                [command.command_no, command.command_id, node.node_no, command.level_pct,
+                 command.fade_ms, command.hold_s, now.boot_id, command.expires_ms],
+            )
+        )  # fmt: skip
+        for older in [one for one in self._open if one.node is node and not one.sent]:
+            self._end(older, "superseded", detail=f"by {command.command_id}")
+        self._open.append(command)
+        await self._ingest.commit()
+
+    # --- carrying ---
+
+    async def _carry(self) -> None:
+        """Start a try for each lamp's oldest open command that is due."""
+        now_ms = self._clock.boottime_ms()
+        seen: set[str] = set()
+        for command in list(self._open):
+            if command.node.node_id in seen:
+                continue
+            seen.add(command.node.node_id)
+            if not command.trying and now_ms >= command.next_try_ms:
+                command.trying = True
+                task = asyncio.ensure_future(self._try(command))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _try(self, command: Command) -> None:
+        try:
+            await self._try_once(command)
+        finally:
+            command.trying = False
+            command.next_try_ms = self._clock.boottime_ms() + self._retry_ms
+
+    async def _try_once(self, command: Command) -> None:
+        now_ms = self._clock.boottime_ms()
+        if now_ms >= command.expires_ms and not command.sent:
+            self._end(command, "expired", detail="its life ended before the lamp could be asked")
+            await self._ingest.commit()
+            return
+        if not command.sent:
+            # Stored first: after a crash it must be known that the lamp may have got it.
+            self._ledger.add(
+                ("update commands set state = 'sent' where command_no = ?", [command.command_no])
+            )
+            await self._ingest.commit()
+            command.sent = True
+        life_s = max(0, min(_LIFE_MAX_S, (command.expires_ms - now_ms) // 1000))
+        try:
+            status = await self._buses[command.node.bus or ""].exchange(
+                command.node,
+                {
+                    "new_command_no": command.command_no,
+                    "new_level_pct": command.level_pct,
+                    "new_fade_ms": command.fade_ms,
+                    "new_hold_s": command.hold_s,
+                    "new_life_s": life_s,
+                },
+            )
+        except (LinkError, RemoteFault) as error:
+            await self._unanswered(command, str(error))
+            return
+        if status["command_no"] == command.command_no and status["command_outcome"]:
+            self._settle(command, status)
+            await self._ingest.commit()
+
+    async def _unanswered(self, command: Command, why: str) -> None:
+        """Keep asking: a lamp that got the command without our hearing so must be heard yet."""
+        settle_ms = int(_SETTLE_MIN_S * 1000)
+        if self._clock.boottime_ms() < command.expires_ms + settle_ms:
+            return
+        self._end(command, "unreachable", detail=why)
+        await self._ingest.commit()
+
+    def _settle(self, command: Command, status: dict[str, int]) -> None:
+        outcome = OUTCOMES[status["command_outcome"]]
+        self._end(
+            command,
+            outcome,
+            level_pct=status["target_level_pct"],
+            reason=REASONS[status["reason"]] if status["reason"] < len(REASONS) else None,
+        )
+
+    def _end(self, command: Command, result: str, **more: Any) -> None:
+        """Give a command its one result; row and message are committed together."""
+        self._open.remove(command)
+        self._ledger.add(
+            (
+                "update commands set state = 'done', result = ? where command_no = ?",
+                [result, command.command_no],
+            )
+        )
+        self._ledger.add_result(
+            command.node.node_id,
+            {"command_id": command.command_id, "command_no": command.command_no,
+             "result": result} | more,
+        )  # fmt: skip
+        self._log("command ended", node=command.node.node_id, command_id=command.command_id,
+                  result=result)  # fmt: skip

@@ -1,0 +1,287 @@
+"""The configuration file: TOML, checked as a whole before anything starts.
+
+Rule: every mistake of a file is listed at once, with the field, the value and the way out;
+unknown keys are refused; secrets come from files or the environment and are never printed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
+
+from kerb_gateway.errors import ConfigError
+
+_KEY = re.compile(r"[0-9a-fA-F]{32}\Z")
+
+Segment = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewayPart(_Part):
+    """Who this gateway is; both names are segments of every topic."""
+
+    id: Segment
+    site: Segment
+
+
+class StorePart(_Part):
+    """Where readings are kept, and how long they may wait for a COMMIT."""
+
+    path: Path
+    commit_interval_s: float = Field(120.0, gt=0, le=3600)
+    commit_rows: int = Field(500, ge=1, le=10000)
+
+
+class UplinkPart(_Part):
+    """The broker upstream."""
+
+    host: str = Field(min_length=1)
+    port: Port = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    password_env: str | None = None
+    in_flight: int = Field(50, ge=1, le=1000)
+    keepalive_s: int = Field(30, ge=5, le=600)
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+
+
+class BlePart(_Part):
+    """Bluetooth LE."""
+
+    enabled: bool = True
+    adapters: list[str] = Field(default_factory=lambda: ["hci0"], min_length=1, max_length=8)
+    scanning: Literal["auto", "active", "passive"] = "auto"
+    connect_timeout_s: float = Field(10.0, gt=0, le=60)
+    session_timeout_s: float = Field(10.0, gt=0, le=60)
+    deaf_after_s: float = Field(60.0, ge=1, le=3600)
+
+
+class BackfillPart(_Part):
+    """How patiently a node is asked for what is missing."""
+
+    first_retry_s: float = Field(60.0, gt=0)
+    last_retry_s: float = Field(21600.0, gt=0)
+
+
+class CommandsPart(_Part):
+    """How commands travel to lamps."""
+
+    retry_s: float = Field(5.0, gt=0, le=600)
+
+
+class BusPart(_Part):
+    """An RS-485 bus with Modbus RTU."""
+
+    name: Segment
+    port: Path
+    baudrate: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] = 19200
+    parity: Literal["N", "E", "O"] = "E"
+    poll_interval_s: float = Field(60.0, gt=0, le=3600)
+    timeout_ms: int = Field(500, ge=20, le=10000)
+    quiet_ms: int = Field(200, ge=0, le=10000)
+
+
+class GeometryPart(_Part):
+    """The container under the transducer."""
+
+    shape: Literal["box", "cylinder"]
+    empty_distance_mm: int = Field(ge=100, le=10000)
+    full_distance_mm: int = Field(ge=0, le=10000)
+
+
+class NodePart(_Part):
+    """A node and its key."""
+
+    node_id: str = Field(pattern=r"^[0-9a-f]{12}$")
+    role: Literal["bin", "lamp", "bay"]
+    name: str | None = Field(None, max_length=64)
+    link: Literal["ble", "modbus"] = "ble"
+    bus: Segment | None = None
+    unit: int | None = Field(None, ge=1, le=247)
+    key_file: Path | None = None
+    key_env: str | None = None
+    geometry: GeometryPart | None = None
+
+
+class LogPart(_Part):
+    """What is logged, and how it looks."""
+
+    level: Literal["debug", "info", "warning"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+class Config(_Part):
+    """A whole configuration file."""
+
+    gateway: GatewayPart
+    store: StorePart
+    uplink: UplinkPart
+    ble: BlePart = BlePart()
+    backfill: BackfillPart = BackfillPart()
+    commands: CommandsPart = CommandsPart()
+    bus: list[BusPart] = Field(default_factory=list, max_length=16)
+    nodes: list[NodePart] = Field(default_factory=list, max_length=10000)
+    log: LogPart = LogPart()
+
+
+class Secrets(BaseModel):
+    """What the configuration only points to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    keys: dict[str, SecretBytes]
+    password: SecretStr | None = None
+
+
+def load(path: Path) -> tuple[Config, Secrets]:
+    """Return the checked configuration and its secrets; ConfigError lists every mistake."""
+    table = _read(path)
+    mistakes: list[str] = []
+    config: Config | None = None
+    try:
+        config = Config.model_validate(table)
+    except ValidationError as error:
+        mistakes.extend(_explain(one, table) for one in error.errors())
+    mistakes.extend(_cross_checks(table))
+    keys, missing = _keys(table, path.parent)
+    mistakes.extend(missing)
+    password, wrong = _password(table.get("uplink"), path.parent)
+    mistakes.extend(wrong)
+    if mistakes or config is None:
+        raise ConfigError(mistakes)
+    return _absolute(config, path.parent), Secrets(keys=keys, password=password)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not TOML: {error}"]) from error
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    """Resolve the store's path against the file's own folder."""
+    store = config.store.model_copy(update={"path": base / config.store.path})
+    return config.model_copy(update={"store": store})
+
+
+def _explain(error: Any, table: dict[str, Any]) -> str:
+    """Return one mistake as: field = value: what is wrong; the way out."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{where}: is missing; it has no default"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such key{_nearest(error['loc'])}"
+    return f"{where} = {error['input']!r}: {error['msg'].lower()}"
+
+
+def _nearest(location: tuple[Any, ...]) -> str:
+    """Suggest the key that was probably meant."""
+    parts: dict[str, type[BaseModel]] = {
+        "gateway": GatewayPart, "store": StorePart, "uplink": UplinkPart, "ble": BlePart,
+        "backfill": BackfillPart, "commands": CommandsPart, "bus": BusPart, "nodes": NodePart,
+        "log": LogPart, "geometry": GeometryPart,
+    }  # fmt: skip
+    owners = [part for part in location[:-1] if isinstance(part, str)]
+    model = parts.get(owners[-1], Config) if owners else Config
+    close = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1)
+    known = ", ".join(model.model_fields)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {known}"
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _cross_checks(table: dict[str, Any]) -> list[str]:
+    """Return what single fields cannot show: doubles, missing partners, impossible containers."""
+    nodes, buses = _dicts(table.get("nodes")), _dicts(table.get("bus"))
+    mistakes = []
+    for node_id, number in Counter(str(node.get("node_id")) for node in nodes).items():
+        if number > 1:
+            mistakes.append(
+                f"nodes: node_id = {node_id!r} stands {number} times; it must be unique"
+            )
+    names = {bus.get("name") for bus in buses}
+    units: Counter[tuple[Any, Any]] = Counter()
+    for index, node in enumerate(nodes):
+        where = f"nodes.{index}"
+        if node.get("link") == "modbus":
+            if node.get("unit") is None:
+                mistakes.append(
+                    f"{where}.unit: is missing; a node on a bus needs a unit, 1 to 247"
+                )
+            if node.get("bus") not in names:
+                mistakes.append(f"{where}.bus = {node.get('bus')!r}: no [[bus]] has that name")
+            units[(node.get("bus"), node.get("unit"))] += 1
+        mistakes.extend(_container(where, node.get("geometry")))
+    for (bus, unit), number in units.items():
+        if number > 1 and unit is not None:
+            mistakes.append(f"nodes: unit = {unit} stands {number} times on bus {bus!r}")
+    return mistakes
+
+
+def _container(where: str, geometry: Any) -> list[str]:
+    if not isinstance(geometry, dict):
+        return []
+    full, empty = geometry.get("full_distance_mm"), geometry.get("empty_distance_mm")
+    if isinstance(full, int) and isinstance(empty, int) and full >= empty:
+        return [f"{where}.geometry.full_distance_mm = {full}: must be below "
+                f"empty_distance_mm = {empty}"]  # fmt: skip
+    return []
+
+
+def _keys(table: dict[str, Any], base: Path) -> tuple[dict[str, SecretBytes], list[str]]:
+    """Read the node keys; a key's text never enters a message."""
+    keys: dict[str, SecretBytes] = {}
+    mistakes = []
+    for index, node in enumerate(_dicts(table.get("nodes"))):
+        where = f"nodes.{index}"
+        text, mistake = _secret(node, "key", base, where)
+        if mistake:
+            mistakes.append(mistake)
+        elif text is None:
+            mistakes.append(f"{where}: needs key_file or key_env; kerb provision makes the file")
+        elif not _KEY.match(text):
+            mistakes.append(f"{where}: its key is not 32 hex digits; kerb provision makes one")
+        else:
+            keys[str(node.get("node_id"))] = SecretBytes(bytes.fromhex(text))
+    return keys, mistakes
+
+
+def _password(uplink: Any, base: Path) -> tuple[SecretStr | None, list[str]]:
+    if not isinstance(uplink, dict):
+        return None, []
+    text, mistake = _secret(uplink, "password", base, "uplink")
+    return (None if text is None else SecretStr(text)), ([mistake] if mistake else [])
+
+
+def _secret(table: dict[str, Any], name: str, base: Path, where: str) -> tuple[str | None, str]:
+    """Return the text behind NAME_file or NAME_env and a mistake ("" if there is none)."""
+    file, variable = table.get(f"{name}_file"), table.get(f"{name}_env")
+    if isinstance(file, str):
+        try:
+            return (base / file).read_text().strip(), ""
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not text"
+            return None, f"{where}.{name}_file = {file!r}: cannot be read: {why}"
+    if isinstance(variable, str):
+        text = os.environ.get(variable)
+        if text is None:
+            return None, f"{where}.{name}_env = {variable!r}: the environment has no such variable"
+        return text, ""
+    return None, ""

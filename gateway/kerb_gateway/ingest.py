@@ -1,0 +1,307 @@
+"""Verify, classify by sequence, store: the one way by which a reading enters the gateway.
+
+Rule: a node is acknowledged only after the COMMIT that holds its readings, their outbox rows, the
+stream's watermark and its gaps together.
+
+The table of classes is docs/architecture.md, "Sequence rules".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kerb_wire import advert, bthome, keys, records, words
+from kerb_wire.errors import MIC, RemoteFault, WireError
+from kerb_wire.limits import JUMP_LIMIT
+from kerb_wire.provisioning import address_of
+
+from kerb_gateway.bins.geometry import fill_pct
+from kerb_gateway.clock import Clock
+from kerb_gateway.crypto import Ecb, new_ecb
+from kerb_gateway.model import Gap, Heard, Loss, Node, Reading, Stream
+from kerb_gateway.store.ledger import Ledger
+
+Log = Callable[..., Any]
+
+_DIGEST_BYTES = 8
+
+ACCEPTED = "accepted"
+DUPLICATE = "duplicate"
+FILLED = "filled"  # stored into an open gap by an authenticated answer
+HELD_BACK = "held_back"  # a live advert inside a gap: backfill will fetch it
+REPLAY = "replay"
+TAMPERED = "tampered"  # a known number with other content
+QUARANTINED = "quarantined"  # further ahead than the jump limit: a session must confirm it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an advert; `reading` only when its MIC was right."""
+
+    kind: str
+    node: Node | None = None
+    stream: Stream | None = None
+    reading: Any = None
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def classify(stream: Stream, seq: int, digest: bytes, *, authenticated: bool) -> str:
+    """Return what to do with number `seq` of a stream; changes nothing.
+
+    authenticated: it came in a session or over a polled bus, not as an unacknowledged advert.
+    """
+    if seq > stream.last_seq:
+        if seq - stream.last_seq > JUMP_LIMIT and not authenticated:
+            return QUARANTINED
+        return ACCEPTED
+    if stream.in_gap(seq):
+        return FILLED if authenticated else HELD_BACK
+    known = stream.recent.get(seq)
+    if known is not None:
+        return DUPLICATE if known == digest else TAMPERED
+    return DUPLICATE if authenticated else REPLAY
+
+
+class Ingest:
+    """Adverts and records in, one transaction a batch out."""
+
+    def __init__(self, ledger: Ledger, nodes: list[Node], clock: Clock, log: Log, *,
+                 commit_interval_s: float, commit_rows: int) -> None:  # fmt: skip
+        self._ledger = ledger
+        self._clock = clock
+        self._log = log
+        self._interval_s = commit_interval_s
+        self._rows = commit_rows
+        self._by_address = {_address_text(node): node for node in nodes}
+        self._advert_ecbs: dict[tuple[str, int], Ecb] = {}
+        self._lock = asyncio.Lock()
+        self._due = asyncio.Event()
+        self.commits = 0
+        self.committed = asyncio.Event()  # set after each commit: the publisher has work
+        self.suspect: set[str] = set()  # node ids whose epoch must be asked for in a session
+
+    def node_of(self, address: str) -> Node | None:
+        """Return the configured node that advertises with `address`."""
+        return self._by_address.get(address)
+
+    # --- adverts ---
+
+    def advert(self, heard: Heard) -> Outcome:
+        """Take one advert; never raises for what is on the air."""
+        node = self._by_address.get(heard.address)
+        if node is None:
+            self._ledger.count("advert of an unknown node")
+            return Outcome("unknown")
+        stream = self._ledger.newest_stream(node.node_id)
+        if stream is None:
+            self.suspect.add(node.node_id)
+            return Outcome("no epoch", node)
+        try:
+            seq, plaintext = bthome.unseal(
+                self._ecb(stream),
+                bytes.fromhex(heard.address.replace(":", "")),
+                heard.service_data,
+            )
+            reading = advert.reading_of(plaintext)
+        except RemoteFault as fault:
+            return self._refuse(node, stream, fault)
+        return self._sort(heard, stream, seq, plaintext, reading)
+
+    def _ecb(self, stream: Stream) -> Ecb:
+        key = (stream.node.node_id, stream.epoch)
+        if key not in self._advert_ecbs:
+            self._advert_ecbs[key] = new_ecb(
+                keys.advert_key(new_ecb, stream.node.root_key, stream.epoch)
+            )
+        return self._advert_ecbs[key]
+
+    def _refuse(self, node: Node, stream: Stream, fault: RemoteFault) -> Outcome:
+        """A wrong MIC is a forgery, damage, or a node with a new epoch: a session will tell."""
+        self._ledger.count("advert with a wrong MIC" if fault.reason == MIC else "malformed advert",
+                           node.node_no)  # fmt: skip
+        if fault.reason == MIC:
+            self.suspect.add(node.node_id)
+        return Outcome("refused", node, stream)
+
+    def _sort(
+        self, heard: Heard, stream: Stream, seq: int, plaintext: bytes, reading: Any
+    ) -> Outcome:
+        digest = _digest(plaintext)
+        kind = classify(stream, seq, digest, authenticated=False)
+        if kind == ACCEPTED:
+            self._accept(stream, seq, digest)
+            self._store_advert(stream, seq, reading)
+        elif kind != DUPLICATE:
+            self._ledger.count(kind, stream.node.node_no)
+            if kind in (REPLAY, TAMPERED, QUARANTINED):
+                self._log("advert refused", node=stream.node.node_id, why=kind, seq=seq,
+                          last_seq=stream.last_seq, adapter=heard.adapter)  # fmt: skip
+            if kind == QUARANTINED:
+                self.suspect.add(stream.node.node_id)
+        else:
+            self._ledger.count(DUPLICATE, stream.node.node_no)
+        return Outcome(kind, stream.node, stream, reading)
+
+    def _accept(self, stream: Stream, seq: int, digest: bytes) -> None:
+        """Move the watermark; what was skipped becomes one gap."""
+        if seq > stream.last_seq + 1:
+            stream.gaps.append(Gap(stream.last_seq + 1, seq - 1))
+        stream.last_seq = seq
+        stream.remember(seq, digest)
+
+    def _store_advert(self, stream: Stream, seq: int, reading: Any) -> None:
+        fields = _fill_fields(reading, stream.node)
+        self._add(stream, seq, "fill", fields | {"via": "advert", "auth": "mic"})
+        if reading.event:
+            self.hurry()
+
+    # --- authenticated records ---
+
+    async def epoch(self, node: Node, epoch: int, last_seq: int) -> Stream:
+        """Take over what an authenticated HELLO says; returns the stream of that epoch.
+
+        A new epoch ends the old stream: its unheard tail becomes an open-ended loss record.
+        """
+        async with self._lock:
+            self.suspect.discard(node.node_id)
+            stream = self._ledger.streams.get((node.node_id, epoch))
+            if stream is None:
+                old = self._ledger.newest_stream(node.node_id)
+                if old is not None:
+                    self._ledger.add_loss(
+                        Loss(old, old.last_seq + 1, None, "tail unknown"),
+                        self._clock.boottime_ms(),
+                    )
+                stream = self._ledger.begin_stream(node, epoch)
+            if last_seq > stream.last_seq:
+                stream.gaps.append(Gap(stream.last_seq + 1, last_seq))
+                stream.last_seq = last_seq
+                self._ledger.touch(stream)
+            return stream
+
+    def record(self, stream: Stream, packed: bytes, *, via: str, auth: str) -> str:
+        """Take one packed record of an answer; returns its class. RemoteFault if it is damaged."""
+        row = records.unpack(packed)
+        if row.kind == records.LOST:
+            return self._lost(stream, row)
+        digest = _digest(_content(row, packed, stream.epoch))
+        kind = classify(stream, row.seq, digest, authenticated=True)
+        if kind in (ACCEPTED, FILLED):
+            if kind == ACCEPTED:
+                self._accept(stream, row.seq, digest)
+            else:
+                stream.close(row.seq, row.seq)
+                stream.remember(row.seq, digest)
+            self._store_record(stream, row, packed, via, auth)
+        else:
+            self._ledger.count(f"record {kind}", stream.node.node_no)
+        return kind
+
+    def _store_record(self, stream: Stream, row: Any, packed: bytes, via: str, auth: str) -> None:
+        common = {"record": packed, "boot_no": row.boot_no, "uptime_s": row.uptime_s,
+                  "via": via, "auth": auth}  # fmt: skip
+        if row.kind == records.FILL:
+            self._add(stream, row.seq, "fill", _fill_fields(row, stream.node) | common)
+        else:
+            self._add(stream, row.seq, "lamp", _lamp_fields(row) | common)
+
+    def _lost(self, stream: Stream, row: Any) -> str:
+        """Declare what is still open of seq..last_seq lost, with the node's own reason."""
+        if row.last_seq > stream.last_seq:
+            stream.gaps.append(Gap(max(stream.last_seq + 1, row.seq), row.last_seq))
+            stream.last_seq = row.last_seq
+        open_ranges = [
+            (max(gap.first_seq, row.seq), min(gap.last_seq, row.last_seq))
+            for gap in stream.gaps
+            if gap.first_seq <= row.last_seq and gap.last_seq >= row.seq
+        ]
+        for first_seq, last_seq in open_ranges:
+            stream.close(first_seq, last_seq)
+            reason = words.LOSSES[row.reason]
+            self._ledger.add_loss(
+                Loss(stream, first_seq, last_seq, reason), self._clock.boottime_ms()
+            )
+        return "lost"
+
+    def _add(self, stream: Stream, seq: int, kind: str, fields: dict[str, Any]) -> None:
+        self._ledger.add_reading(Reading(stream, seq, kind, fields), self._clock.now())
+        if self._ledger.waiting >= 2 * self._rows:
+            self.hurry()
+
+    # --- commits ---
+
+    def hurry(self) -> None:
+        """Commit at the next turn instead of at the interval's end."""
+        self._due.set()
+
+    async def commit(self) -> None:
+        """Commit what is waiting, now; what it held is durable when this returns."""
+        async with self._lock:
+            if self._ledger.waiting:
+                await self._ledger.commit()
+                self.commits += 1
+                self.committed.set()
+
+    async def run(self) -> None:
+        """Commit every interval, or sooner when an event or a full batch asks for it."""
+        while True:
+            try:
+                await asyncio.wait_for(self._due.wait(), self._interval_s)
+            except TimeoutError:
+                pass
+            self._due.clear()
+            await self.commit()
+
+
+def _address_text(node: Node) -> str:
+    return ":".join(f"{octet:02X}" for octet in address_of(bytes.fromhex(node.node_id)))
+
+
+def _content(row: Any, packed: bytes, epoch: int) -> bytes:
+    """Return what a digest is taken of: for a fill record the bytes that its advert would carry."""
+    if row.kind != records.FILL:
+        return packed
+    try:
+        return bytes(advert.objects_of(row, epoch))
+    except WireError:
+        return packed
+
+
+def _none(value: int, none: int) -> int | None:
+    return None if value == none else value
+
+
+def _fill_fields(row: Any, node: Node) -> dict[str, Any]:
+    """Return the columns of a fill reading from an AdvertReading or a FillRecord."""
+    distance_mm = _none(row.distance_mm, records.NO_DISTANCE)
+    quality = words.QUALITIES[row.quality]
+    return {
+        "distance_mm": distance_mm,
+        "sigma_mm": row.sigma_mm,
+        "quality": quality,
+        "temperature_dc": _none(row.temperature_dc, records.NO_TEMPERATURE),
+        "battery_pct": _none(row.battery_pct, records.NO_BATTERY),
+        "event": words.EVENTS[row.event],
+        "flags": row.flags,
+        "backlog": row.backlog,
+        "fill_pct": fill_pct(node.geometry, distance_mm, quality),
+    }
+
+
+def _lamp_fields(row: Any) -> dict[str, Any]:
+    return {
+        "level_pct": row.level_pct,
+        "reason": words.REASONS[row.reason],
+        "faults": row.faults,
+        "event": words.EVENTS[records.lamp_event(row)],
+        "outcome": words.OUTCOMES[records.lamp_outcome(row)],
+        "burn_min": row.burn_min,
+        "command_no": row.command_no,
+    }

@@ -1,0 +1,129 @@
+"""The gateway's nouns: a node, a stream of its readings, what was heard, what is stored.
+
+Rule: plain data, no I/O; a stream is one (node, epoch), and its watermark, recent digests and
+gaps always say together which numbers are accounted for.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+RECENT_DIGESTS = 64
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A container: how far the empty floor and the full level are from the transducer (mm)."""
+
+    shape: str
+    empty_distance_mm: int
+    full_distance_mm: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A configured node; node_no is its key in the database."""
+
+    node_no: int
+    node_id: str
+    role: str
+    root_key: bytes = field(repr=False)
+    geometry: Geometry | None = None
+    bus: str | None = None
+    unit: int | None = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One advert as an adapter heard it; `handle` is what the link needs to connect back."""
+
+    address: str
+    service_data: bytes
+    rssi: int
+    adapter: str
+    boottime_ms: int
+    handle: Any = None
+
+
+@dataclass
+class Gap:
+    """Numbers first_seq..last_seq (both included) that the gateway knows to be missing."""
+
+    first_seq: int
+    last_seq: int
+
+
+@dataclass
+class Stream:
+    """What is known of one node's epoch."""
+
+    stream_no: int
+    node: Node
+    epoch: int
+    last_seq: int = 0
+    gaps: list[Gap] = field(default_factory=list)
+    recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
+
+    def remember(self, seq: int, digest: bytes) -> None:
+        """Keep a digest; the oldest of more than RECENT_DIGESTS goes."""
+        self.recent[seq] = digest
+        while len(self.recent) > RECENT_DIGESTS:
+            self.recent.pop(min(self.recent))
+
+    def in_gap(self, seq: int) -> bool:
+        """Tell whether `seq` is known to be missing."""
+        return any(gap.first_seq <= seq <= gap.last_seq for gap in self.gaps)
+
+    def close(self, first_seq: int, last_seq: int) -> None:
+        """Take first_seq..last_seq out of the gaps; a gap may shrink, split or end."""
+        left: list[Gap] = []
+        for gap in self.gaps:
+            if gap.last_seq < first_seq or gap.first_seq > last_seq:
+                left.append(gap)
+                continue
+            if gap.first_seq < first_seq:
+                left.append(Gap(gap.first_seq, first_seq - 1))
+            if gap.last_seq > last_seq:
+                left.append(Gap(last_seq + 1, gap.last_seq))
+        self.gaps = left
+
+    def accounted_seq(self) -> int:
+        """Return the highest number up to which everything is stored or declared lost."""
+        if not self.gaps:
+            return self.last_seq
+        return min(gap.first_seq for gap in self.gaps) - 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading on its way into the store; `fields` are columns of the readings table."""
+
+    stream: Stream
+    seq: int
+    kind: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Numbers that will never come, and why; last_seq None: an open-ended tail."""
+
+    stream: Stream
+    first_seq: int
+    last_seq: int | None
+    reason: str
+
+
+class Payloads(Protocol):
+    """Makes upstream messages; each returns (topic, payload)."""
+
+    def reading(self, reading: Reading, outbox_no: int) -> tuple[str, bytes]:
+        """A reading's message."""
+
+    def loss(self, loss: Loss) -> tuple[str, bytes]:
+        """A loss record's message."""
+
+    def result(self, node_id: str, result: dict[str, Any]) -> tuple[str, bytes]:
+        """A command result's message."""

@@ -1,0 +1,104 @@
+"""The one writing connection, in a thread of its own, and read-only ones beside it.
+
+Rule: a batch of operations is one transaction with synchronous=FULL; it counts as a whole or not
+at all. Only this connection writes and checkpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kerb_gateway.errors import StoreError
+from kerb_gateway.store.migrations import migrate
+
+Result = TypeVar("Result")
+Operation = tuple[str, Sequence[Any]]
+
+_WAL_PAGES = 1000  # checkpoint at 4 MB
+_WAL_MAX_BYTES = 16 * 1024 * 1024
+_BUSY_MS = 2000
+
+
+class Store:
+    """An open database; every method is awaited from the event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._connection: sqlite3.Connection | None = None
+        self.gw_epoch = ""
+
+    async def open(self) -> None:
+        """Open or make the file and bring it to this schema; StoreError says what is in the way."""
+        await self._run(self._open)
+
+    def _open(self) -> None:
+        try:
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma synchronous = full")
+            connection.execute(f"pragma busy_timeout = {_BUSY_MS}")
+            connection.execute(f"pragma wal_autocheckpoint = {_WAL_PAGES}")
+            connection.execute(f"pragma journal_size_limit = {_WAL_MAX_BYTES}")
+            migrate(connection)
+            connection.isolation_level = None
+            connection.execute(
+                "insert or ignore into meta values ('gw_epoch', ?)", [secrets.token_hex(8)]
+            )
+            row = connection.execute("select value from meta where key = 'gw_epoch'").fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {error}") from error
+        self._connection = connection
+        self.gw_epoch = str(row[0])
+
+    async def _run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, work, *arguments)
+
+    async def write(self, operations: Sequence[Operation]) -> None:
+        """Do all operations in one transaction; on return they are durable. StoreError else."""
+        if operations:
+            await self._run(self._write, list(operations))
+
+    def _write(self, operations: list[Operation]) -> None:
+        connection = self._open_connection()
+        try:
+            connection.execute("begin immediate")
+            for statement, parameters in operations:
+                connection.execute(statement, parameters)
+            connection.execute("commit")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise StoreError(str(error)) from error
+
+    async def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a bounded query, on the writer's own view."""
+        return await self._run(self._query, statement, parameters)
+
+    def _query(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        try:
+            return self._open_connection().execute(statement, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError("the database is not open")
+        return self._connection
+
+    async def close(self) -> None:
+        """Close the file; a clean close checkpoints the write-ahead log."""
+        await self._run(self._close)
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,1 @@
+"""The way to the city's platform: topics, payloads, the MQTT client."""

@@ -1,0 +1,172 @@
+"""The MQTT client: paho in its own thread, and a hand-over to the event loop.
+
+Rule: nothing of ours runs inside paho's callbacks but call_soon_threadsafe; how many messages are
+in flight is decided by the publisher, not by paho's queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+_SESSION_EXPIRY_S = 7 * 86400
+_RECONNECT_FIRST_S = 1
+_RECONNECT_LAST_S = 60
+_RECEIVE_MAX_DEFAULT = 65535
+_SUCCESS = 0x00
+_UNSUPPORTED_PROTOCOL = 0x84
+_HANDSHAKES_BEFORE_FALLBACK = 2
+
+Log = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A command message; ack() tells the broker that it is stored."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    mid: int
+    qos: int
+
+
+class Uplink:
+    """A connection to the broker; the handlers are called in the event loop."""
+
+    def __init__(self, *, host: str, port: int, client_id: str, availability: str, commands: str,
+                 username: str | None, password: str | None, keepalive_s: int, protocol: str,
+                 log: Log, reconnect_last_s: int = _RECONNECT_LAST_S) -> None:  # fmt: skip
+        self._host, self._port, self._keepalive_s = host, port, keepalive_s
+        self._client_id, self._availability, self._commands = client_id, availability, commands
+        self._username, self._password = username, password
+        self._may_fall_back = protocol == "auto"
+        self._version = mqtt.MQTTv311 if protocol == "3.1.1" else mqtt.MQTTv5
+        self._reconnect_last_s = reconnect_last_s
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._broken_handshakes = 0
+        self.connected = asyncio.Event()
+        self.receive_maximum = _RECEIVE_MAX_DEFAULT
+        self.on_acked: Callable[[int, int], None] = lambda mid, reason: None
+        self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self._client = self._make()
+
+    def _make(self) -> mqtt.Client:
+        five = self._version == mqtt.MQTTv5
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=self._version,
+            clean_session=None if five else False,
+            manual_ack=True,
+        )
+        if self._username is not None:
+            client.username_pw_set(self._username, self._password)
+        client.will_set(self._availability, b"offline", qos=1, retain=True)
+        client.reconnect_delay_set(_RECONNECT_FIRST_S, self._reconnect_last_s)
+        # The window is the publisher's; paho must never queue behind it.
+        client.max_inflight_messages_set(0)
+        client.on_connect = self._connected
+        client.on_connect_fail = lambda *_: self._hand_over(self._failed, "no connection")
+        client.on_disconnect = self._disconnected
+        client.on_publish = self._published
+        client.on_message = self._arrived
+        return client
+
+    def start(self) -> None:
+        """Begin to connect; reconnects by itself for ever, with a growing pause."""
+        arguments: dict[str, Any] = {}
+        if self._version == mqtt.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = _SESSION_EXPIRY_S
+            arguments = {"clean_start": False, "properties": properties}
+        self._client.connect_async(self._host, self._port, self._keepalive_s, **arguments)
+        self._client.loop_start()
+
+    # --- callbacks: paho's thread, hand over only ---
+
+    def _hand_over(self, function: Callable[..., None], *arguments: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _connected(self, _c: Any, _u: Any, _f: Any, reason: Any, properties: Any) -> None:
+        maximum = getattr(properties, "ReceiveMaximum", _RECEIVE_MAX_DEFAULT)
+        self._hand_over(self._on_connected, reason.value, str(reason), maximum)
+
+    def _disconnected(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
+        self._hand_over(self._on_disconnected, str(reason))
+
+    def _published(self, _c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
+        self._hand_over(self._on_published, mid, reason.value)
+
+    def _arrived(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
+        incoming = Incoming(
+            message.topic, bytes(message.payload), message.retain, message.mid, message.qos
+        )
+        self._hand_over(self._on_arrived, incoming)
+
+    # --- the event loop's side ---
+
+    def _on_connected(self, code: int, text: str, receive_maximum: int) -> None:
+        if code != _SUCCESS:
+            self._failed(text, code)
+            return
+        self._broken_handshakes = 0
+        self.receive_maximum = receive_maximum
+        self._client.subscribe(self._commands, qos=1)
+        self._client.publish(self._availability, b"online", qos=1, retain=True)
+        self._log("uplink connected", host=self._host, port=self._port,
+                  protocol="5" if self._version == mqtt.MQTTv5 else "3.1.1")  # fmt: skip
+        self.connected.set()
+
+    def _on_disconnected(self, why: str) -> None:
+        if self.connected.is_set():
+            self._log("uplink lost", why=why)
+        else:
+            self._failed(why)
+        self.connected.clear()
+
+    def _failed(self, why: str, code: int | None = None) -> None:
+        self._log("uplink not connected", host=self._host, port=self._port, why=why)
+        if why == "no connection" or not self._may_fall_back or self._version != mqtt.MQTTv5:
+            return
+        self._broken_handshakes += 1
+        if code == _UNSUPPORTED_PROTOCOL or self._broken_handshakes >= _HANDSHAKES_BEFORE_FALLBACK:
+            self._log("broker does not speak MQTT 5, trying 3.1.1")
+            self._client.disconnect()
+            self._client.loop_stop()
+            self._version = mqtt.MQTTv311
+            self._client = self._make()
+            self.start()
+
+    def _on_published(self, mid: int, reason: int) -> None:
+        self.on_acked(mid, reason)
+
+    def _on_arrived(self, incoming: Incoming) -> None:
+        self.on_command(incoming)
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        """Send with QoS 1; returns the message id that on_acked will name."""
+        return self._client.publish(topic, payload, qos=1).mid
+
+    def ack(self, incoming: Incoming) -> None:
+        """Acknowledge a command to the broker."""
+        self._client.ack(incoming.mid, incoming.qos)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Say offline and disconnect; bounded by timeout_s."""
+        if self.connected.is_set():
+            message = self._client.publish(self._availability, b"offline", qos=1, retain=True)
+            deadline = self._loop.time() + timeout_s
+            while not message.is_published() and self._loop.time() < deadline:
+                await asyncio.sleep(0.02)
+        self._client.disconnect()
+        await self._loop.run_in_executor(None, self._client.loop_stop)
