@@ -1,0 +1,260 @@
+"""The lamp node: burns at the level that its rules set, says why, and answers on its bus.
+
+Rule: a command's outcome is in the log, on flash, before any register shows it; a command number
+is acted on once, also across a reset.
+"""
+
+import asyncio
+import time
+
+from kerb_node import board, lampstate, sleep
+from kerb_node.drivers.lamp_pwm import LampPwm
+from kerb_node.lampregisters import LampRegisters
+from kerb_node.light.arbiter import Arbiter
+from kerb_node.light.fade import Fade
+from kerb_node.links.rs485 import Rs485
+from kerb_node.modbus import ModbusServer
+from kerb_node.sequence import Sequence
+from kerb_node.uptime import Uptime
+from kerb_wire import records
+from kerb_wire.words import EVENTS, OUTCOMES, code
+
+_PERIODIC = code(EVENTS, "periodic")
+_BOOT = code(EVENTS, "boot")
+_SERVICE = code(EVENTS, "service")
+_COMMAND = code(EVENTS, "command")
+_LEVEL = code(EVENTS, "level")
+
+_NONE = code(OUTCOMES, "none")
+_APPLIED = code(OUTCOMES, "applied")
+_EXPIRED = code(OUTCOMES, "expired")
+_REFUSED = code(OUTCOMES, "refused")
+
+_FADE_STEP_MS = 20
+_RULES_MS = 200
+_KEEP_MS = 5000
+_BURN_NVS_S = 3600  # flash wear: burn hours reach NVS once an hour, RTC memory every few seconds
+
+
+class LampNode:
+    """State of a lamp; `run()` goes on for ever."""
+
+    def __init__(self, settings, store, identity, epoch, log, supervisor):
+        self._settings = settings
+        self._store = store
+        self._identity = identity
+        self._log = log
+        self._supervisor = supervisor
+        self.epoch = epoch
+        self.acked_seq = 0
+        self._sequence = Sequence(store)
+        self._uptime = Uptime(time.ticks_ms, time.ticks_diff)
+        self.boot_no = (store.get_int("boot_no", 0) + 1) & 0xFFFF
+        store.set_int("boot_no", self.boot_no)
+        hardware = board.LampBoard(settings.pwm_hz, settings.baudrate)
+        self._lamp = LampPwm(hardware.pwm)
+        self._arbiter = Arbiter(settings.fail_safe_level_pct, settings.silence_ms)
+        self._fade = None
+        self._fade_start_ms = 0
+        self._restore()
+        self.reason = self._arbiter.decide(self._uptime.now_ms())[1]
+        self.command_no, self.command_outcome = self._last_command()
+        self._bus = Rs485(hardware.uart, hardware.driver_enable, settings.baudrate)
+        self._server = ModbusServer(identity.unit, LampRegisters(self, log))
+
+    def _restore(self):
+        """Burn as before a reset, or at the fail-safe level after a loss of power."""
+        kept = None
+        if self._supervisor.cause in ("watchdog", "soft", "hard", "deep_sleep"):
+            kept = lampstate.unpack(sleep.recall())
+        if kept is None:
+            self._burn_s = self._store.get_int("burn_s", 0)
+            self.switch_count = self._store.get_int("switches", 0)
+            self._lamp.set(self._settings.fail_safe_level_pct)
+        else:
+            self._burn_s = kept.burn_s
+            self.switch_count = kept.switch_count
+            self._lamp.set(kept.level_pct)
+            if kept.override:
+                self._arbiter.override(kept.override_pct, 1000 * kept.override_left_s)
+        self._burn_stored_s = self._burn_s
+        self._target_pct = self._lamp.level_pct
+
+    def _last_command(self):
+        """Return (command_no, outcome) of the newest command in the log."""
+        newest = (0, _NONE)
+        last_seq = self._sequence.last_seq
+        for record in self._log.read(self.epoch, max(1, last_seq - 511), last_seq):
+            if record[1] != records.LAMP:
+                continue
+            row = records.unpack(record)
+            if row.command_no:
+                newest = (row.command_no, records.lamp_outcome(row))
+        return newest
+
+    # --- what the registers show ---
+
+    @property
+    def node_id(self):
+        return self._identity.node_id
+
+    @property
+    def level_pct(self):
+        return self._lamp.level_pct
+
+    @property
+    def target_level_pct(self):
+        return self._target_pct
+
+    @property
+    def last_seq(self):
+        return self._sequence.last_seq
+
+    @property
+    def bad_frames(self):
+        return self._server.bad_frames
+
+    def uptime_s(self):
+        return self._uptime.now_s()
+
+    def burn_min(self):
+        return self._burn_s // 60
+
+    def override_left_s(self):
+        return self._arbiter.left_s(self._uptime.now_ms())
+
+    def reset_cause(self):
+        return self._supervisor.cause_code()
+
+    # --- what the registers ask ---
+
+    def command(self, number, level_pct, fade_ms, hold_s, life_s):
+        """Act on a command that this lamp has not ended yet; its outcome is logged first."""
+        if number == self.command_no:
+            return
+        outcome = self._judge(level_pct, hold_s, life_s)
+        if outcome == _APPLIED:
+            self._arbiter.override(level_pct, self._uptime.now_ms() + 1000 * hold_s)
+            self._follow(fade_ms)
+        self._write(_COMMAND, outcome, number, level_pct)
+        self.command_no = number
+        self.command_outcome = outcome
+
+    def _judge(self, level_pct, hold_s, life_s):
+        if not 0 <= level_pct <= 100 or not 1 <= hold_s <= 604800:
+            return _REFUSED
+        if 0 < level_pct < self._settings.min_level_pct:
+            return _REFUSED  # below it the lamp would flicker: off is 0
+        return _EXPIRED if life_s == 0 else _APPLIED
+
+    def acknowledge(self, epoch, seq):
+        """The gateway has everything up to `seq`."""
+        if epoch == self.epoch and self.acked_seq < seq <= self.last_seq:
+            self.acked_seq = seq
+
+    # --- the lamp's life ---
+
+    def run(self):
+        """Go on for ever."""
+        asyncio.run(self._main())
+
+    async def _main(self):
+        self._write(_BOOT, _NONE, 0, None)
+        asyncio.create_task(self._keep_rules())
+        asyncio.create_task(self._keep_log())
+        asyncio.create_task(self._keep_state())
+        await self._serve()
+
+    async def _serve(self):
+        """Answer the bus."""
+        while True:
+            frame = await self._bus.receive()
+            answer = self._server.answer(frame)
+            if answer is not None:
+                self._arbiter.heard(self._uptime.now_ms())
+                self._bus.send(answer)
+
+    async def _keep_rules(self):
+        """Follow what the rules say; fade in small steps."""
+        while True:
+            self._supervisor.feed()
+            before = self.reason
+            self._follow(self._settings.fade_ms)
+            if self.reason != before:
+                self._write(_LEVEL, _NONE, 0, None)
+            self._step()
+            await asyncio.sleep_ms(_FADE_STEP_MS if self._fade else _RULES_MS)
+
+    def _follow(self, fade_ms):
+        level_pct, self.reason = self._arbiter.decide(self._uptime.now_ms())
+        if level_pct != self._target_pct:
+            if (level_pct == 0) != (self._target_pct == 0):
+                self.switch_count += 1
+            self._target_pct = level_pct
+            self._fade = Fade(self._lamp.level_pct, level_pct, fade_ms)
+            self._fade_start_ms = self._uptime.now_ms()
+
+    def _step(self):
+        if self._fade is None:
+            return
+        passed_ms = self._uptime.now_ms() - self._fade_start_ms
+        self._lamp.set(self._fade.level_pct(passed_ms))
+        if self._fade.done(passed_ms):
+            self._fade = None
+
+    async def _keep_log(self):
+        """Write a record every interval; while the service switch is on, only its coming."""
+        in_service = False
+        while True:
+            await asyncio.sleep_ms(self._settings.log_interval_ms)
+            service = board.service_on()
+            if not service:
+                self._write(_PERIODIC, _NONE, 0, None)
+            elif not in_service:
+                self._write(_SERVICE, _NONE, 0, None)
+            in_service = service
+
+    async def _keep_state(self):
+        """Count burn time and keep what a reset must not forget."""
+        last_ms = self._uptime.now_ms()
+        rest_ms = 0
+        while True:
+            self._retain()
+            await asyncio.sleep_ms(_KEEP_MS)
+            self._supervisor.good()
+            now_ms = self._uptime.now_ms()
+            if self._lamp.level_pct:
+                rest_ms += now_ms - last_ms
+                self._burn_s += rest_ms // 1000
+                rest_ms %= 1000
+            last_ms = now_ms
+            if self._burn_s - self._burn_stored_s >= _BURN_NVS_S:
+                self._burn_stored_s = self._burn_s
+                self._store.set_int("burn_s", self._burn_s & 0x7FFFFFFF)
+                self._store.set_int("switches", self.switch_count & 0x7FFFFFFF)
+
+    def _retain(self):
+        left_s = self.override_left_s()
+        sleep.retain(
+            lampstate.pack(
+                self._target_pct, self._target_pct, left_s, self._burn_s, self.switch_count
+            )
+        )
+
+    def _write(self, event, outcome, command_no, level_pct):
+        """Append a record; level_pct None: the level that the lamp is set to."""
+        self._log.append(
+            records.pack_lamp(
+                self.boot_no,
+                self._sequence.take(),
+                self._uptime.now_s(),
+                min(100, self._target_pct if level_pct is None else level_pct),
+                self.reason,
+                0,
+                event,
+                outcome,
+                self.burn_min(),
+                command_no,
+            )
+        )
+        self._retain()
