@@ -156,8 +156,8 @@ class ModbusBus:
                 raise LinkError(f"record {row.seq} instead of {want}: not this request's answer")
             want = row.last_seq + 1 if row.kind == records.LOST else want + 1
             self._ingest.record(stream, one, via="modbus", auth="none")
-            if want > gap.last_seq:
-                break
+            if want >= gap.first_seq + count:
+                break  # a lost run is repeated to fill the answer
         if self._has_event(packed):
             self._ingest.hurry()
 
@@ -193,7 +193,7 @@ class ModbusBus:
             self.late_answers += 1
             await self._fall_silent()
             raise LinkError("an answer to an older request")
-        status = registers.unpack(registers.STATUS, answer.registers[1:])
+        status: dict[str, int] = registers.unpack(registers.STATUS, answer.registers[1:])
         if status["node_id"] != int(node.node_id, 16):
             raise LinkError(f"unit {node.unit} is {status['node_id']:012x}, not {node.node_id}")
         return status

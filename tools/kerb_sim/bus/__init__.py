@@ -1,0 +1,1 @@
+"""An RS-485 bus of ptys."""

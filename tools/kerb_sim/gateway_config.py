@@ -1,0 +1,72 @@
+"""Writes the gateway.toml of a street: every interval that differs from the product is in it.
+
+Rule: one factor scales what is a matter of days in a city to a run of a minute; radio and bus
+physics are not scaled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_TEMPLATE = """# Written by the virtual street; time scale {scale:g}: intervals of the product divided by it.
+[gateway]
+id = "gw1"
+site = "{site}"
+
+[store]
+path = "gateway.sqlite"
+commit_interval_s = {commit_s}   # product: 120
+commit_rows = 500
+
+[uplink]
+host = "127.0.0.1"
+port = {port}
+keepalive_s = 5
+
+[ble]
+enabled = {ble}
+adapters = [{adapters}]
+connect_timeout_s = 4
+session_timeout_s = 8
+
+[backfill]
+first_retry_s = {first_retry_s}   # product: 60
+last_retry_s = {last_retry_s}   # product: 21600
+
+[commands]
+retry_s = 1
+"""
+
+_BUS = """
+[[bus]]
+name = "street"
+port = "{port}"
+baudrate = {baudrate}
+poll_interval_s = {poll_s}   # product: 60
+timeout_ms = 400
+quiet_ms = 100
+"""
+
+
+def write(path: Path, *, scale: float, site: str, port: int, adapters: tuple[str, ...],
+          bus_port: Path | None, baudrate: int, nodes: list[str]) -> float:  # fmt: skip
+    """Write the file; returns the commit interval in seconds.
+
+    nodes: ready-made [[nodes]] tables.
+    """
+    commit_s = max(0.2, round(120 / scale, 2))
+    text = _TEMPLATE.format(
+        scale=scale,
+        site=site,
+        commit_s=commit_s,
+        port=port,
+        ble="true" if adapters else "false",
+        adapters=", ".join(f'"{name}"' for name in adapters or ("hci0",)),
+        first_retry_s=max(0.2, round(60 / scale, 2)),
+        last_retry_s=max(2.0, round(21600 / scale / 20, 2)),
+    )
+    if bus_port is not None:
+        poll_s = max(0.5, round(60 / scale, 2))
+        text += _BUS.format(port=bus_port, baudrate=baudrate, poll_s=poll_s)
+    path.write_text(text + "\n" + "\n".join(nodes))
+    return commit_s
