@@ -115,7 +115,9 @@ class Street:
     def _make_bin(self, index: int) -> str:
         node_id, identity = self._identity(index, "bin", 0)
         shape = CATALOGUE[index % len(CATALOGUE)]
-        container = Container(shape, self._rng.uniform(0.05, 0.8), random.Random(self._seed + index))
+        container = Container(
+            shape, self._rng.uniform(0.05, 0.8), random.Random(self._seed + index)
+        )
         around = BinSurroundings(
             node_id.hex(),
             self.record,
