@@ -42,6 +42,7 @@ _BUS = """
 name = "street"
 port = "{port}"
 baudrate = {baudrate}
+parity = "N"   # a pty has none
 poll_interval_s = {poll_s}   # product: 60
 timeout_ms = 400
 quiet_ms = 100

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import termios
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,7 @@ class _Unit:
     fetched_seq: int = 0
     fetched_at_commit: int = -1
     identified: bool = False
+    complaint: str = ""  # the last one logged: the same one is not said again and again
 
 
 class ModbusBus:
@@ -60,6 +62,9 @@ class ModbusBus:
         self._tokens = itertools.cycle(range(1, 0x10000))
         self._client: AsyncModbusSerialClient | None = None
         self._lock = asyncio.Lock()
+        # 3.5 characters of silence between frames (Modbus over Serial Line V1.02, 2.5.1.1), and
+        # a little for the slower clock of a unit that measures it.
+        self._gap_s = max(0.00175, 38.5 / part.baudrate) + 0.003
         self.late_answers = 0
 
     async def run(self) -> None:
@@ -74,7 +79,7 @@ class ModbusBus:
             reconnect_delay=0,
         )
         try:
-            if not await client.connect():
+            if not await _opened(client):
                 raise LinkDown(f"{self._part.port}: the serial port cannot be opened")
             self._client = client
             self._log("bus open", bus=self._part.name, port=str(self._part.port))
@@ -94,9 +99,11 @@ class ModbusBus:
             try:
                 await self._poll(unit)
                 unit.failures = 0
+                unit.complaint = ""
             except (LinkError, RemoteFault) as error:
                 unit.failures += 1
-                if unit.failures == 1:
+                if str(error) != unit.complaint:
+                    unit.complaint = str(error)
                     self._log("unit silent", node=unit.node.node_id, unit=unit.node.unit,
                               why=str(error))  # fmt: skip
             slower = min(_BACK_OFF_POLLS, 2 ** min(unit.failures, 10)) if unit.failures else 1
@@ -140,7 +147,7 @@ class ModbusBus:
                 FileRecord(
                     file_number=file_number,
                     record_number=record_number,
-                    record_length=count * records.RECORD_BYTES // 2,
+                    record_length=count * records.RECORD_BYTES,  # in bytes; it sends words
                 )
             ],
         )
@@ -203,6 +210,7 @@ class ModbusBus:
         if client is None:
             raise LinkError("the bus is not open")
         async with self._lock:
+            await asyncio.sleep(self._gap_s)
             try:
                 answer = await getattr(client, method)(device_id=node.unit, **arguments)
             except (ModbusException, OSError, TimeoutError) as error:
@@ -215,3 +223,11 @@ class ModbusBus:
     async def _fall_silent(self) -> None:
         """Wait until a late answer has passed by; pymodbus throws it away when it sends again."""
         await asyncio.sleep(self._part.quiet_ms / 1000)
+
+
+async def _opened(client: AsyncModbusSerialClient) -> bool:
+    """Open the port; what the serial driver refuses is a port that cannot be opened."""
+    try:
+        return bool(await client.connect())
+    except (termios.error, OSError, ValueError):
+        return False

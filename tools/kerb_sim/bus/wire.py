@@ -98,12 +98,13 @@ class Bus:
         began, carried = loop.time(), 0
         try:
             while end.waiting:
-                # The loop's timer is coarser than a byte: carry what is due by now.
+                # A byte is heard when its last bit has passed; the loop's timer is coarser than
+                # that, so carry what is due by now.
+                await asyncio.sleep(self._byte_s)
                 due = max(1, int((loop.time() - began) / self._byte_s) - carried)
                 chunk = bytes(end.waiting.popleft() for _ in range(min(due, len(end.waiting))))
                 carried += len(chunk)
                 self._deliver(end, chunk, collided or self._talking > 1)
-                await asyncio.sleep(self._byte_s)
         finally:
             self._talking -= 1
 

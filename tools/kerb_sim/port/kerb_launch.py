@@ -54,7 +54,8 @@ def _run():
 
 
 _mount()
-sys.path[:] = ["/host" + _PORT, "/host" + _FIRMWARE, "/host" + _SHARED]
+# What is frozen into the image comes first, as on the port.
+sys.path[:] = [".frozen", "/host" + _PORT, "/host" + _FIRMWARE, "/host" + _SHARED]
 kerb_flash.cut_at(int(os.getenv("KERB_CUT_AT") or 0))
 kerb_host.start()
 _run()
