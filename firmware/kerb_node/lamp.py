@@ -59,8 +59,10 @@ class LampNode:
         self._restore()
         self.reason = self._arbiter.decide(self._uptime.now_ms())[1]
         self.command_no, self.command_outcome = self._last_command()
-        self._bus = Rs485(hardware.uart, hardware.driver_enable, settings.baudrate)
         self._server = ModbusServer(identity.unit, LampRegisters(self, log))
+        self._bus = Rs485(
+            hardware.uart, hardware.driver_enable, settings.baudrate, self._server
+        )
 
     def _restore(self):
         """Burn as before a reset, or at the fail-safe level after a loss of power."""

@@ -33,6 +33,22 @@ _READ_WRITE_MAX = 121
 _BROADCAST = 0
 
 
+def request_bytes(adu):
+    """Return how long a request that begins like this is as a whole; 0: not known yet or never."""
+    if len(adu) < 2:
+        return 0
+    if adu[1] in (0x03, 0x04, 0x06):
+        return 8
+    if adu[1] == 0x2B:
+        return 7
+    at, fixed = {0x10: (6, 9), 0x14: (2, 5), 0x17: (10, 13)}.get(adu[1], (0, 0))
+    return fixed + adu[at] if at and len(adu) > at else 0
+
+
+def _crc_fits(adu):
+    return struct.unpack("<H", adu[-2:])[0] == crc16_modbus(adu[:-2])
+
+
 class ModbusException(Exception):
     """A request that is answered with an exception code."""
 
@@ -63,12 +79,30 @@ class ModbusServer:
             0x2B: self._identify,
         }
 
+    def find(self, data):
+        """Return the whole, undamaged request to this unit that `data` ends with, or None.
+
+        What comes before it is another unit's talk: on a busy bus frames follow each other more
+        closely than a program sees their silence.
+        """
+        for start in range(len(data) - _ADU_MIN_BYTES + 1):
+            if data[start] != self._unit:
+                continue
+            adu = bytes(data[start:])
+            if len(adu) == request_bytes(adu) and _crc_fits(adu):
+                return adu
+        return None
+
+    def is_begun(self, adu):
+        """Tell whether `adu` may be the beginning of a request to this unit."""
+        return len(adu) > 0 and adu[0] == self._unit and len(adu) < (request_bytes(adu) or 8)
+
     def answer(self, adu):
         """Return the answering ADU, or None when there is nothing to say."""
         if not _ADU_MIN_BYTES <= len(adu) <= _ADU_MAX_BYTES:
             self.bad_frames += 1
             return None
-        if struct.unpack("<H", adu[-2:])[0] != crc16_modbus(adu[:-2]):
+        if not _crc_fits(adu):
             self.bad_frames += 1
             return None
         if adu[0] != self._unit:
