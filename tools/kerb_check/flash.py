@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kerb_wire import records, segment
+from kerb_wire.errors import RemoteFault
 from littlefs import LittleFS, LittleFSError
 from littlefs.context import UserContext
 
 from kerb_check.model import Identity, Reading, SourceError, content_of
-from kerb_wire import records, segment
-from kerb_wire.errors import RemoteFault
 
 BLOCK_BYTES = 4096
 _LOG = "/log"

@@ -13,6 +13,9 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kerb_wire import provisioning
+from kerb_wire.words import ROLES, code
+
 from kerb_sim import gateway_config, plan
 from kerb_sim.air.bluez import Bluez
 from kerb_sim.air.dbus_daemon import DbusDaemon
@@ -24,8 +27,6 @@ from kerb_sim.bus.wire import Bus
 from kerb_sim.world.container import CATALOGUE, Container
 from kerb_sim.world.record import Record
 from kerb_sim.world.surroundings import BinSurroundings, LampSurroundings, Surroundings
-from kerb_wire import provisioning
-from kerb_wire.words import ROLES, code
 
 SITE = "demo"
 TIME_SCALE = 300.0
@@ -33,6 +34,7 @@ _BAUDRATE = 115200
 _GATEWAY_END = "gateway"
 _TICK_S = 0.25
 _SPREAD_S = 2.0
+_WAKE_PAUSE_S = 0.15
 _DE_PIN = 4
 
 
@@ -65,6 +67,7 @@ class Street:
         self._adapters = adapters
         self._rng = random.Random(seed)
         self._heard: dict[str, bytes] = {}
+        self._on_air: dict[tuple[str, int], tuple[float, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.injected = 0
 
@@ -205,9 +208,14 @@ class Street:
                         self.record.write("emptied", node=member.name)
 
     def _policy(self, address: str, data: bytes) -> bool:
-        """Drop every repetition of the readings that the plan wants unheard."""
+        """Drop all events of one wake's advert where the plan wants that wake unheard."""
         counter = int.from_bytes(data[-8:-4], "little")
-        if plan.drops(self.plan.seed, self.plan.advert_drop, address, counter):
+        now = asyncio.get_running_loop().time()
+        before, wake = self._on_air.get((address, counter), (now, 0))
+        if now - before > _WAKE_PAUSE_S:
+            wake += 1  # the same reading again, from a later wake: a new chance
+        self._on_air[(address, counter)] = (now, wake)
+        if plan.drops(self.plan.seed, self.plan.advert_drop, f"{address}/{wake}", counter):
             return True
         self._heard[address] = data
         return False

@@ -13,11 +13,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
+from kerb_wire.provisioning import address_of
+
 from kerb_sim.air.medium import Air
 from kerb_sim.board.process import ChipProcess
 from kerb_sim.board.radio import BoardRadio
 from kerb_sim.board.spec import BoardSpec
-from kerb_wire.provisioning import address_of
 
 _TIMER_WAKE = 4
 _EXT0_WAKE = 2

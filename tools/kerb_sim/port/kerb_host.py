@@ -4,9 +4,9 @@ Rule: a call is answered before it returns; an event arrives in a thread of its 
 to the scheduler, as the port's soft interrupts are.
 """
 
+import _thread
 import json
 
-import _thread
 import micropython
 
 CALL_FD = 4

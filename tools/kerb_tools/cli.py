@@ -1,0 +1,50 @@
+"""kerb: the command line of the technician and the engineer.
+
+Rule: a subcommand lives in a module of its own and is imported only when it is called; a person's
+mistake gives a sentence that says the way out, never a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+_COMMANDS = {
+    "demo": ("kerb_tools.demo.cli", "Run a whole virtual street and check that nothing was lost."),
+    "provision": ("kerb_tools.provision", "Make a node's identity, key and gateway entry."),
+    "flash": ("kerb_tools.flash", "Put MicroPython and the firmware onto an ESP32."),
+    "monitor": ("kerb_tools.monitor", "Watch a board's console, or ask for maintenance."),
+    "board": ("kerb_tools.board_tree", "Write build/board/: the tree as it lies on a board."),
+    "micropython": ("kerb_tools.micropython", "Find or make the host's MicroPython."),
+}
+
+
+def _usage() -> str:
+    lines = ["usage: kerb COMMAND [OPTIONS]", "", __doc__ or "", "commands:"]
+    lines += [f"  {name:12} {about}" for name, (_, about) in _COMMANDS.items()]
+    lines += ["", "`kerb COMMAND --help` says more."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        raise SystemExit(0 if arguments else 2)
+    name = arguments[0]
+    if name not in _COMMANDS:
+        print(f"kerb: no command {name!r}; there are: {', '.join(_COMMANDS)}", file=sys.stderr)
+        raise SystemExit(2)
+    try:
+        module = importlib.import_module(_COMMANDS[name][0])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("kerb_"):
+            raise
+        print(f"kerb {name}: needs {error.name}: pip install 'kerbstone[tools,sim]'",
+              file=sys.stderr)  # fmt: skip
+        raise SystemExit(2) from None
+    try:
+        raise SystemExit(module.main(arguments[1:]))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

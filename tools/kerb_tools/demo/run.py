@@ -1,0 +1,160 @@
+"""One demo run: the street, the gateway, the subscriber, the commander, and their end.
+
+Rule: gateway and subscriber are processes of their own; measuring stops after the stated time,
+and what is not delivered within the grace that follows counts as open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kerb_sim.street import SITE, Street
+
+from kerb_tools.demo.commander import Commander
+from kerb_tools.demo.peek import Peek
+
+_GRACE_S = 15.0
+_GRACE_LEAST_S = 4.0
+_READY_S = 15.0
+_STOP_S = 10.0
+_COMMANDS_WANTED = 40
+_LAST_COMMAND_S = 6.0
+_GATEWAY = "gw1"
+
+Show = Callable[[str], None]
+
+
+class Demo:
+    """A street with its gateway; run() leaves everything in the run's directory."""
+
+    def __init__(self, street: Street, duration_s: float, seed: int, show: Show) -> None:
+        """show: called twice a second with one line about what is happening."""
+        self.street = street
+        self.peek = Peek(street.run_dir / "gateway.sqlite")
+        self._duration_s = duration_s
+        self._seed = seed
+        self._show = show
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    async def run(self) -> None:
+        """Prepare, run for the stated time, let it settle, end everything in order."""
+        street = self.street
+        await street.prepare()
+        await street.start()
+        try:
+            await self._with_street(street)
+        finally:
+            for process in reversed(self._processes):
+                await _end(process)
+            await street.close()
+
+    async def _with_street(self, street: Street) -> None:
+        subscriber = await self._start(
+            "kerb_check.subscriber", "--port", str(street.broker.port),
+            "--file", str(street.run_dir / "subscriber.jsonl"),
+        )  # fmt: skip
+        gateway = await self._start(
+            "kerb_gateway", "run", "--config", str(street.run_dir / "gateway.toml")
+        )
+        await self._until_ready()
+        commander = Commander(street.broker.port, f"kerb/v1/{SITE}/{_GATEWAY}",
+                              street.run_dir / "commands.jsonl", self._seed)  # fmt: skip
+        lamps = [member.name for member in street.members if member.role == "lamp"]
+        await street.power_up()
+        street.faults()
+        commanding = asyncio.ensure_future(self._command(commander, lamps))
+        await self._wait(self._duration_s, "measuring", commanding)
+        commanding.cancel()
+        commander.close()
+        street.stop_measuring()
+        await self._settle()
+        await _end(gateway)
+        await asyncio.sleep(0.3)
+        await _end(subscriber)
+
+    async def _start(self, module: str, *arguments: str) -> asyncio.subprocess.Process:
+        environment = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": self.street.bus_address}
+        with (self.street.run_dir / f"{module.split('.')[-1].replace('kerb_', '')}.log").open(
+            "wb"
+        ) as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", module, *arguments, env=environment,
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._processes.append(process)
+        return process
+
+    async def _until_ready(self) -> None:
+        """Wait until the subscriber listens and the gateway runs; RuntimeError if they do not."""
+        deadline = time.monotonic() + _READY_S
+        marks = {"subscriber.log": b"ready", "gateway.log": b"uplink connected"}
+        for name, mark in marks.items():
+            path = self.street.run_dir / name
+            while not path.exists() or mark not in path.read_bytes():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{name} says nothing of being ready: see {path}")
+                await asyncio.sleep(0.05)
+
+    async def _command(self, commander: Commander, lamps: list[str]) -> None:
+        await asyncio.sleep(min(3.0, self._duration_s / 4))
+        useful_s = max(1.0, self._duration_s - 3.0 - _LAST_COMMAND_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(useful_s):
+                await commander.run(lamps, useful_s / _COMMANDS_WANTED)
+
+    async def _wait(self, duration_s: float, what: str, watched: asyncio.Future[None]) -> None:
+        end = time.monotonic() + duration_s
+        while (left_s := end - time.monotonic()) > 0:
+            if watched.done() and watched.exception() is not None:
+                raise watched.exception() or RuntimeError("the commander failed")
+            self._show(f"{what}, {left_s:.0f} s left")
+            await asyncio.sleep(min(0.5, left_s))
+
+    async def _settle(self) -> None:
+        """Wait until nothing is open any more, within the grace."""
+        start = time.monotonic()
+        quiet_since = 0.0
+        while (passed_s := time.monotonic() - start) < _GRACE_S:
+            gaps, queued = self.peek.waiting()
+            self._show(f"settling: {gaps} gaps, {queued} messages waiting")
+            busy = bool(gaps or queued) or not self._all_heard()
+            quiet_since = 0.0 if busy else quiet_since or passed_s
+            if quiet_since and passed_s > _GRACE_LEAST_S and passed_s - quiet_since > 2.0:
+                return
+            await asyncio.sleep(0.5)
+
+    def _all_heard(self) -> bool:
+        """Whether the gateway has heard from every node since measuring stopped."""
+        known = self.peek.nodes()
+        return all(
+            member.name in known and known[member.name].newest.get("event") == "service"
+            for member in self.street.members
+        )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a process politely, and for good after a while."""
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def fresh_directory(run: Path | None) -> Path:
+    """Return the run's directory: the given one, which must be new or empty, or run/<time>."""
+    if run is None:
+        run = Path("run") / time.strftime("%Y%m%d-%H%M%S")
+    if run.exists() and any(run.iterdir()):
+        raise FileExistsError(f"{run}: is not empty; name another with --run")
+    run.mkdir(parents=True, exist_ok=True)
+    return run.resolve()

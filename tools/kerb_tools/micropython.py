@@ -1,0 +1,47 @@
+"""kerb micropython: find the host's MicroPython, or make one.
+
+Rule: the path alone goes to standard output; what is done to get there goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from rich.console import Console
+
+from kerb_tools.interpreter import InterpreterError, find
+from kerb_tools.interpreter.routes import ROUTES
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; exit status 1 when there is no interpreter."""
+    parser = argparse.ArgumentParser(prog="kerb micropython", description=__doc__)
+    parser.add_argument("--where", action="store_true", help="print its path (the default)")
+    parser.add_argument("--route", choices=list(ROUTES), help="make it by this route")
+    parser.add_argument("--built", action="store_true", help="only the built variant will do")
+    parser.add_argument("--no-provision", action="store_true", help="look, but make nothing")
+    parser.add_argument("--json", action="store_true", help="one JSON object for programs")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    with console.status("looking for MicroPython") as status:
+
+        def say(line: str) -> None:
+            console.print(line, highlight=False)
+            status.update(line)
+
+        try:
+            found = find(require_built=options.built, provision=not options.no_provision,
+                         route=options.route, say=say)  # fmt: skip
+        except InterpreterError as error:
+            print(error, file=sys.stderr)
+            return 1
+    console.print(found.describe(), highlight=False)
+    if options.json:
+        print(json.dumps({"path": str(found.path), "version": found.version,
+                          "route": found.route, "float_bits": found.float_bits,
+                          "ticks_period": found.ticks_period}))  # fmt: skip
+    else:
+        print(found.path)
+    return 0
