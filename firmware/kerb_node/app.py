@@ -3,11 +3,12 @@
 Rule: no hardware here; a crash is counted, written down, and ends in a restart, never in silence.
 """
 
+from kerb_wire.words import ROLES
+
 from kerb_node import board, config, identity, sleep
 from kerb_node.links import console
 from kerb_node.readinglog import ReadingLog
 from kerb_node.supervisor import Supervisor
-from kerb_wire.words import ROLES
 
 _SETTINGS = "/settings.json"
 _LOG = "/log"

@@ -7,14 +7,6 @@ has the same bytes.
 import os
 import time
 
-from kerb_node import retained, sleep
-from kerb_node.dialogue import Dialogue
-from kerb_node.fill.estimate import estimate
-from kerb_node.fill.sound import NOMINAL_TEMPERATURE_DC
-from kerb_node.identity import new_ecb
-from kerb_node.links.ble import Radio
-from kerb_node.sequence import Sequence
-from kerb_node.uptime import Uptime, slept_ms
 from kerb_wire import advert, bthome, keys, provisioning, records
 from kerb_wire.limits import AUTH_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from kerb_wire.words import (
@@ -26,6 +18,15 @@ from kerb_wire.words import (
     QUALITIES,
     code,
 )
+
+from kerb_node import retained, sleep
+from kerb_node.dialogue import Dialogue
+from kerb_node.fill.estimate import estimate
+from kerb_node.fill.sound import NOMINAL_TEMPERATURE_DC
+from kerb_node.identity import new_ecb
+from kerb_node.links.ble import Radio
+from kerb_node.sequence import Sequence
+from kerb_node.uptime import Uptime, slept_ms
 
 _PERIODIC = code(EVENTS, "periodic")
 _BOOT = code(EVENTS, "boot")
@@ -143,7 +144,9 @@ class BinNode:
         same = bool(heard) and shortest_us == max(heard) == self._last_echo_us
         self._same_count = min(255, self._same_count + 1) if same else 0
         self._last_echo_us = shortest_us
-        air_dc = NOMINAL_TEMPERATURE_DC if temperature_dc == records.NO_TEMPERATURE else temperature_dc
+        air_dc = (
+            NOMINAL_TEMPERATURE_DC if temperature_dc == records.NO_TEMPERATURE else temperature_dc
+        )
         return estimate(
             echoes_us, air_dc, settings.blind_zone_mm, settings.reach_mm, self._same_count
         )

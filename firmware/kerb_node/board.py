@@ -5,10 +5,11 @@ analogue inputs lie on ADC1, because ADC2 is the radio's. docs/hardware.md has t
 """
 
 import machine
+from kerb_wire.records import NO_BATTERY, NO_TEMPERATURE
+
 from kerb_node.drivers.battery import charge_pct
 from kerb_node.drivers.thermometer import temperature_dc
 from kerb_node.drivers.ultrasonic_pulse import UltrasonicPulse
-from kerb_wire.records import NO_BATTERY, NO_TEMPERATURE
 
 BIN_TRIGGER = 25
 BIN_ECHO = 26

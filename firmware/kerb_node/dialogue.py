@@ -70,14 +70,14 @@ class Dialogue:
                 yield frame.encode(self._channel.seal(message))
         elif kind == messages.ACK:
             self._acknowledge(row.epoch, row.seq)
-            yield frame.encode(self._channel.seal(messages.encode(messages.ACK, row.epoch, row.seq)))
+            yield frame.encode(
+                self._channel.seal(messages.encode(messages.ACK, row.epoch, row.seq))
+            )
         elif kind == messages.BYE:
             self.done = True
         else:
             self.done = True
-            yield frame.encode(
-                self._channel.seal(messages.encode(messages.REFUSAL, _BAD_MESSAGE))
-            )
+            yield frame.encode(self._channel.seal(messages.encode(messages.REFUSAL, _BAD_MESSAGE)))
 
     def _backfill(self, row):
         held = []

@@ -7,6 +7,9 @@ is acted on once, also across a reset.
 import asyncio
 import time
 
+from kerb_wire import records
+from kerb_wire.words import EVENTS, OUTCOMES, code
+
 from kerb_node import board, lampstate, sleep
 from kerb_node.drivers.lamp_pwm import LampPwm
 from kerb_node.lampregisters import LampRegisters
@@ -16,8 +19,6 @@ from kerb_node.links.rs485 import Rs485
 from kerb_node.modbus import ModbusServer
 from kerb_node.sequence import Sequence
 from kerb_node.uptime import Uptime
-from kerb_wire import records
-from kerb_wire.words import EVENTS, OUTCOMES, code
 
 _PERIODIC = code(EVENTS, "periodic")
 _BOOT = code(EVENTS, "boot")
@@ -60,9 +61,7 @@ class LampNode:
         self.reason = self._arbiter.decide(self._uptime.now_ms())[1]
         self.command_no, self.command_outcome = self._last_command()
         self._server = ModbusServer(identity.unit, LampRegisters(self, log))
-        self._bus = Rs485(
-            hardware.uart, hardware.driver_enable, settings.baudrate, self._server
-        )
+        self._bus = Rs485(hardware.uart, hardware.driver_enable, settings.baudrate, self._server)
 
     def _restore(self):
         """Burn as before a reset, or at the fail-safe level after a loss of power."""
@@ -162,9 +161,11 @@ class LampNode:
 
     async def _main(self):
         self._write(_BOOT, _NONE, 0, None)
-        asyncio.create_task(self._keep_rules())
-        asyncio.create_task(self._keep_log())
-        asyncio.create_task(self._keep_state())
+        # Held, so that no task is collected while it runs.
+        self._tasks = [
+            asyncio.create_task(work)
+            for work in (self._keep_rules(), self._keep_log(), self._keep_state())
+        ]
         await self._serve()
 
     async def _serve(self):

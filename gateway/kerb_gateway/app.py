@@ -68,31 +68,56 @@ class Gateway:
         payloads = NativePayloads(topics, store.gw_epoch)
         nodes = await self._nodes(store)
         ledger = await Ledger.load(store, payloads, nodes)
-        ingest = Ingest(ledger, nodes, self._clock, self._log,
-                        commit_interval_s=config.store.commit_interval_s,
-                        commit_rows=config.store.commit_rows)  # fmt: skip
+        ingest = Ingest(
+            ledger,
+            nodes,
+            self._clock,
+            self._log,
+            commit_interval_s=config.store.commit_interval_s,
+            commit_rows=config.store.commit_rows,
+        )
         uplink = self._uplink(topics)
-        publisher = Publisher(store, uplink, ingest.committed, self._log,
-                              in_flight=config.uplink.in_flight)  # fmt: skip
-        backfill = Backfill(ingest, self._clock, self._log,
-                            first_retry_s=config.backfill.first_retry_s,
-                            last_retry_s=config.backfill.last_retry_s,
-                            session_timeout_s=config.ble.session_timeout_s)  # fmt: skip
+        publisher = Publisher(
+            store, uplink, ingest.committed, self._log, in_flight=config.uplink.in_flight
+        )
+        backfill = Backfill(
+            ingest,
+            self._clock,
+            self._log,
+            first_retry_s=config.backfill.first_retry_s,
+            last_retry_s=config.backfill.last_retry_s,
+            session_timeout_s=config.ble.session_timeout_s,
+        )
         buses = {
-            part.name: ModbusBus(part, [node for node in nodes if node.bus == part.name], ingest,
-                                 self._log)
+            part.name: ModbusBus(
+                part, [node for node in nodes if node.bus == part.name], ingest, self._log
+            )
             for part in config.bus
-        }  # fmt: skip
-        commands = Commands(store, ledger, ingest, self._clock, topics, nodes, buses, self._log,
-                            retry_s=config.commands.retry_s)  # fmt: skip
+        }
+        commands = Commands(
+            store,
+            ledger,
+            ingest,
+            self._clock,
+            topics,
+            nodes,
+            buses,
+            self._log,
+            retry_s=config.commands.retry_s,
+        )
         await commands.resume()
         uplink.on_command = lambda incoming: commands.take(incoming, uplink.ack)
         links = [
-            BleLink(adapter, config.ble.scanning, self._clock, self._log,
-                    deaf_after_s=config.ble.deaf_after_s,
-                    connect_timeout_s=config.ble.connect_timeout_s)
+            BleLink(
+                adapter,
+                config.ble.scanning,
+                self._clock,
+                self._log,
+                deaf_after_s=config.ble.deaf_after_s,
+                connect_timeout_s=config.ble.connect_timeout_s,
+            )
             for adapter in (config.ble.adapters if config.ble.enabled else [])
-        ]  # fmt: skip
+        ]
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog()]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
@@ -195,7 +220,10 @@ async def serve(config: Config, secrets: Secrets, logger: Any) -> int:
     try:
         await Gateway(config, secrets, logger).run()
     except StoreError as error:
-        logger.error("the database cannot be used: nothing is acknowledged; exiting",
-                     path=str(config.store.path), why=str(error))  # fmt: skip
+        logger.error(
+            "the database cannot be used: nothing is acknowledged; exiting",
+            path=str(config.store.path),
+            why=str(error),
+        )
         return 1
     return 0

@@ -55,8 +55,17 @@ class _Attempts:
 class Backfill:
     """Decides at each advert whether to connect, and runs the sessions."""
 
-    def __init__(self, ingest: Ingest, clock: Clock, log: Log, *, first_retry_s: float,
-                 last_retry_s: float, session_timeout_s: float, sessions: int = 2) -> None:  # fmt: skip
+    def __init__(
+        self,
+        ingest: Ingest,
+        clock: Clock,
+        log: Log,
+        *,
+        first_retry_s: float,
+        last_retry_s: float,
+        session_timeout_s: float,
+        sessions: int = 2,
+    ) -> None:
         self._ingest = ingest
         self._clock = clock
         self._log = log
@@ -101,9 +110,12 @@ class Backfill:
     ) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with self._slots, asyncio.timeout(self._session_timeout_s):
-                async with converse(heard) as stream:
-                    await self._session(node, stream)
+            async with (
+                self._slots,
+                asyncio.timeout(self._session_timeout_s),
+                converse(heard) as stream,
+            ):
+                await self._session(node, stream)
             attempts.failures = 0
             attempts.not_before = 0.0
             self.sessions += 1
@@ -113,17 +125,25 @@ class Backfill:
                 self._last_retry_s, self._first_retry_s * 2 ** min(attempts.failures - 1, 20)
             )
             attempts.not_before = loop.time() + pause_s
-            self._log("session failed", node=node.node_id, why=str(error) or "too slow",
-                      failures=attempts.failures, retry_s=round(pause_s, 1))  # fmt: skip
+            self._log(
+                "session failed",
+                node=node.node_id,
+                why=str(error) or "too slow",
+                failures=attempts.failures,
+                retry_s=round(pause_s, 1),
+            )
         finally:
             self._busy.discard(node.node_id)
 
     async def _session(self, node: Node, stream: ByteStream) -> None:
         talk = _Talk(stream)
         handshake = GatewayHandshake(
-            new_ecb, node.root_key, os.urandom(16), self._gateway_boot,
+            new_ecb,
+            node.root_key,
+            os.urandom(16),
+            self._gateway_boot,
             self._clock.boottime_ms() // 1000,
-        )  # fmt: skip
+        )
         await talk.send(plain(handshake.hello()))
         payload = await talk.receive()
         kind, _ = open_plain(payload)
@@ -138,8 +158,14 @@ class Backfill:
         await self._ingest.commit()
         await self._acknowledge(talk, channel, readings)
         await talk.send(channel.seal(messages.encode(messages.BYE)))
-        self._log("session", node=node.node_id, epoch=hello.epoch, last_seq=hello.last_seq,
-                  fetched=fetched, open_gaps=len(readings.gaps))  # fmt: skip
+        self._log(
+            "session",
+            node=node.node_id,
+            epoch=hello.epoch,
+            last_seq=hello.last_seq,
+            fetched=fetched,
+            open_gaps=len(readings.gaps),
+        )
 
     async def _fetch(self, talk: _Talk, channel: Channel, stream: Stream) -> int:
         """Ask for the open gaps, oldest first, a bounded number of ranges."""

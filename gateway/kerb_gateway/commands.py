@@ -130,9 +130,19 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class Commands:
     """Takes messages from the uplink and brings each to its one result."""
 
-    def __init__(self, store: Store, ledger: Ledger, ingest: Ingest, clock: Clock,
-                 topics: TopicNames, nodes: list[Node], buses: dict[str, Bus] | Any, log: Log, *,
-                 retry_s: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        ingest: Ingest,
+        clock: Clock,
+        topics: TopicNames,
+        nodes: list[Node],
+        buses: dict[str, Bus] | Any,
+        log: Log,
+        *,
+        retry_s: float,
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._ingest = ingest
@@ -227,25 +237,42 @@ class Commands:
             self._next_no += 1
         self._ledger.add_result(
             node_id,
-            {"command_id": error.command_id, "command_no": None, "result": "refused",
-             "detail": str(error)},
-        )  # fmt: skip
+            {
+                "command_id": error.command_id,
+                "command_no": None,
+                "result": "refused",
+                "detail": str(error),
+            },
+        )
         await self._ingest.commit()
 
     async def _store_command(self, node: Node, fields: dict[str, Any]) -> None:
         now = self._clock.now()
         command = Command(
-            self._next_no, fields["command_id"], node, fields["level_pct"], fields["fade_ms"],
-            fields["hold_s"], now.boottime_ms + fields["ttl_s"] * 1000,
-        )  # fmt: skip
+            self._next_no,
+            fields["command_id"],
+            node,
+            fields["level_pct"],
+            fields["fade_ms"],
+            fields["hold_s"],
+            now.boottime_ms + fields["ttl_s"] * 1000,
+        )
         self._next_no += 1
         self._ledger.add(
             (
                 "insert into commands values (?,?,?,?,?,?,?,?,'accepted',null)",
-                [command.command_no, command.command_id, node.node_no, command.level_pct,
-                 command.fade_ms, command.hold_s, now.boot_id, command.expires_ms],
+                [
+                    command.command_no,
+                    command.command_id,
+                    node.node_no,
+                    command.level_pct,
+                    command.fade_ms,
+                    command.hold_s,
+                    now.boot_id,
+                    command.expires_ms,
+                ],
             )
-        )  # fmt: skip
+        )
         for older in [one for one in self._open if one.node is node and not one.sent]:
             self._end(older, "superseded", detail=f"by {command.command_id}")
         self._open.append(command)
@@ -334,8 +361,12 @@ class Commands:
         )
         self._ledger.add_result(
             command.node.node_id,
-            {"command_id": command.command_id, "command_no": command.command_no,
-             "result": result} | more,
-        )  # fmt: skip
-        self._log("command ended", node=command.node.node_id, command_id=command.command_id,
-                  result=result)  # fmt: skip
+            {"command_id": command.command_id, "command_no": command.command_no, "result": result}
+            | more,
+        )
+        self._log(
+            "command ended",
+            node=command.node.node_id,
+            command_id=command.command_id,
+            result=result,
+        )

@@ -192,10 +192,17 @@ def _explain(error: Any, table: dict[str, Any]) -> str:
 def _nearest(location: tuple[Any, ...]) -> str:
     """Suggest the key that was probably meant."""
     parts: dict[str, type[BaseModel]] = {
-        "gateway": GatewayPart, "store": StorePart, "uplink": UplinkPart, "ble": BlePart,
-        "backfill": BackfillPart, "commands": CommandsPart, "bus": BusPart, "nodes": NodePart,
-        "log": LogPart, "geometry": GeometryPart,
-    }  # fmt: skip
+        "gateway": GatewayPart,
+        "store": StorePart,
+        "uplink": UplinkPart,
+        "ble": BlePart,
+        "backfill": BackfillPart,
+        "commands": CommandsPart,
+        "bus": BusPart,
+        "nodes": NodePart,
+        "log": LogPart,
+        "geometry": GeometryPart,
+    }
     owners = [part for part in location[:-1] if isinstance(part, str)]
     model = parts.get(owners[-1], Config) if owners else Config
     close = difflib.get_close_matches(str(location[-1]), list(model.model_fields), n=1)
@@ -240,8 +247,10 @@ def _container(where: str, geometry: Any) -> list[str]:
         return []
     full, empty = geometry.get("full_distance_mm"), geometry.get("empty_distance_mm")
     if isinstance(full, int) and isinstance(empty, int) and full >= empty:
-        return [f"{where}.geometry.full_distance_mm = {full}: must be below "
-                f"empty_distance_mm = {empty}"]  # fmt: skip
+        return [
+            f"{where}.geometry.full_distance_mm = {full}: must be below "
+            f"empty_distance_mm = {empty}"
+        ]
     return []
 
 

@@ -72,8 +72,16 @@ def classify(stream: Stream, seq: int, digest: bytes, *, authenticated: bool) ->
 class Ingest:
     """Adverts and records in, one transaction a batch out."""
 
-    def __init__(self, ledger: Ledger, nodes: list[Node], clock: Clock, log: Log, *,
-                 commit_interval_s: float, commit_rows: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        ledger: Ledger,
+        nodes: list[Node],
+        clock: Clock,
+        log: Log,
+        *,
+        commit_interval_s: float,
+        commit_rows: int,
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._log = log
@@ -124,8 +132,9 @@ class Ingest:
 
     def _refuse(self, node: Node, stream: Stream, fault: RemoteFault) -> Outcome:
         """A wrong MIC is a forgery, damage, or a node with a new epoch: a session will tell."""
-        self._ledger.count("advert with a wrong MIC" if fault.reason == MIC else "malformed advert",
-                           node.node_no)  # fmt: skip
+        self._ledger.count(
+            "advert with a wrong MIC" if fault.reason == MIC else "malformed advert", node.node_no
+        )
         if fault.reason == MIC:
             self.suspect.add(node.node_id)
         return Outcome("refused", node, stream)
@@ -141,8 +150,14 @@ class Ingest:
         elif kind != DUPLICATE:
             self._ledger.count(kind, stream.node.node_no)
             if kind in (REPLAY, TAMPERED, QUARANTINED):
-                self._log("advert refused", node=stream.node.node_id, why=kind, seq=seq,
-                          last_seq=stream.last_seq, adapter=heard.adapter)  # fmt: skip
+                self._log(
+                    "advert refused",
+                    node=stream.node.node_id,
+                    why=kind,
+                    seq=seq,
+                    last_seq=stream.last_seq,
+                    adapter=heard.adapter,
+                )
             if kind == QUARANTINED:
                 self.suspect.add(stream.node.node_id)
         else:
@@ -205,8 +220,13 @@ class Ingest:
         return kind
 
     def _store_record(self, stream: Stream, row: Any, packed: bytes, via: str, auth: str) -> None:
-        common = {"record": packed, "boot_no": row.boot_no, "uptime_s": row.uptime_s,
-                  "via": via, "auth": auth}  # fmt: skip
+        common = {
+            "record": packed,
+            "boot_no": row.boot_no,
+            "uptime_s": row.uptime_s,
+            "via": via,
+            "auth": auth,
+        }
         if row.kind == records.FILL:
             self._add(stream, row.seq, "fill", _fill_fields(row, stream.node) | common)
         else:
@@ -265,7 +285,7 @@ def _address_text(node: Node) -> str:
 
 
 def _content(row: Any, packed: bytes, epoch: int) -> bytes:
-    """Return what a digest is taken of: for a fill record the bytes that its advert would carry."""
+    """Return what a digest is taken of: for a fill record, its advert's own bytes."""
     if row.kind != records.FILL:
         return packed
     try:

@@ -35,8 +35,9 @@ class Broker(Protocol):
 class Publisher:
     """The loop from the outbox to the broker."""
 
-    def __init__(self, store: Store, broker: Broker, committed: asyncio.Event, log: Log, *,
-                 in_flight: int) -> None:  # fmt: skip
+    def __init__(
+        self, store: Store, broker: Broker, committed: asyncio.Event, log: Log, *, in_flight: int
+    ) -> None:
         self._store = store
         self._broker = broker
         self._committed = committed

@@ -25,7 +25,7 @@ _TABLE = _modbus_table()
 
 
 def crc16_modbus(data):
-    """Return the CRC-16 of `data` as a u16; sent low byte first (Modbus over Serial Line 2.5.1.2)."""
+    """Return the CRC-16 of `data` (u16); sent low byte first (Modbus over Serial Line 2.5.1.2)."""
     value = 0xFFFF
     for octet in data:
         value = (value >> 8) ^ _TABLE[(value ^ octet) & 0xFF]

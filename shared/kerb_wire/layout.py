@@ -31,7 +31,7 @@ class Field:
             self.format = _FORMATS[kind]
         else:
             self.low = 0 if low is None else low
-            self.high = high
+            self.high = self.fixed_bytes or 0 if high is None else high
             self.format = f"{self.fixed_bytes}s" if self.fixed_bytes is not None else ""
 
     def allowed(self):
@@ -67,7 +67,7 @@ class Layout:
         self.Row = namedtuple(name, tuple(field.name for field in fields))
 
     def pack(self, *values):
-        """Return `values`, one for each field, as bytes; LocalFault names the first that cannot."""
+        """Return `values`, one for each field, as bytes; LocalFault names the first misfit."""
         if len(values) != len(self.fields):
             raise LocalFault(self.name, len(values), f"{len(self.fields)} values")
         for field, value in zip(self.fields, values):

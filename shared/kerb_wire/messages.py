@@ -122,7 +122,7 @@ def _range_fault(kind, row):
 
 
 def encode(kind, *values):
-    """Return the message `kind` with `values` in its layout's order; LocalFault names the field."""
+    """Return message `kind` with `values` in its layout's order; LocalFault names the field."""
     layout = LAYOUTS.get(kind)
     if layout is None:
         raise LocalFault("kind", kind, "a message kind of this module")

@@ -80,16 +80,27 @@ def pack_fill(boot_no, seq, uptime_s, *body):
     return FILL_LAYOUT.pack(RECORD_VERSION, FILL, boot_no, seq, uptime_s, *body)
 
 
-def pack_lamp(boot_no, seq, uptime_s, level_pct, reason, faults, event, outcome, burn_min, command_no):
+def pack_lamp(
+    boot_no, seq, uptime_s, level_pct, reason, faults, event, outcome, burn_min, command_no
+):
     """Return a LAMP record; event and outcome are numbers of words.EVENTS and words.OUTCOMES."""
     if not 0 <= event < len(EVENTS):
         raise LocalFault("event", event, f"0 to {len(EVENTS) - 1}")
     if not 0 <= outcome < len(OUTCOMES):
         raise LocalFault("outcome", outcome, f"0 to {len(OUTCOMES) - 1}")
     return LAMP_LAYOUT.pack(
-        RECORD_VERSION, LAMP, boot_no, seq, uptime_s,
-        level_pct, reason, faults, event | outcome << 4, burn_min, command_no,
-    )  # fmt: skip
+        RECORD_VERSION,
+        LAMP,
+        boot_no,
+        seq,
+        uptime_s,
+        level_pct,
+        reason,
+        faults,
+        event | outcome << 4,
+        burn_min,
+        command_no,
+    )
 
 
 def pack_lost(seq, last_seq, reason):
@@ -100,7 +111,7 @@ def pack_lost(seq, last_seq, reason):
 
 
 def unpack(data):
-    """Return the row (FillRecord, LampRecord or LostRecord) that 24 bytes hold; RemoteFault else."""
+    """Return the FillRecord, LampRecord or LostRecord row of 24 bytes; RemoteFault else."""
     if len(data) < RECORD_BYTES:
         raise RemoteFault(TRUNCATED, f"record: {len(data)} of {RECORD_BYTES} bytes")
     if len(data) > RECORD_BYTES:

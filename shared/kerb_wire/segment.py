@@ -52,7 +52,7 @@ def pack_row(record):
 
 
 def unpack_row(data):
-    """Return the 24-byte record of one row; RemoteFault(TRUNCATED or CHECKSUM) if it is damaged."""
+    """Return the 24-byte record of one row; RemoteFault (TRUNCATED, CHECKSUM) if damaged."""
     if len(data) < ROW_BYTES:
         raise RemoteFault(TRUNCATED, f"a row of {len(data)} of {ROW_BYTES} bytes")
     record = bytes(data[:RECORD_BYTES])

@@ -1,4 +1,4 @@
-"""`python -m kerb_check RUN`: compare the sources of a run; exit status 1 if the contract broke."""
+"""`python -m kerb_check RUN`: compare a run's sources; exit status 1 if the contract broke."""
 
 from __future__ import annotations
 

@@ -65,5 +65,10 @@ def _range(row: sqlite3.Row) -> Loss:
     reason = row["reason"] if "reason" in keys else "open gap"
     last = row["last_seq"]
     # An open-ended tail has no last number yet: it declares its first one and all after it.
-    return Loss(row["node"], row["epoch"], row["first_seq"], 2**32 - 1 if last is None else last,
-                str(reason))  # fmt: skip
+    return Loss(
+        row["node"],
+        row["epoch"],
+        row["first_seq"],
+        2**32 - 1 if last is None else last,
+        str(reason),
+    )

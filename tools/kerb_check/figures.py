@@ -112,10 +112,11 @@ def _replays_rejected(sets: Sets, comparison: Comparison) -> int:
         f.subject for f in comparison.findings if f.kind in ("replay accepted", "stored twice")
     }
     return sum(
-        not any(s.startswith(f"{row['node']}/") and s.endswith(f"/{row['counter']}")
-                for s in accepted)
+        not any(
+            s.startswith(f"{row['node']}/") and s.endswith(f"/{row['counter']}") for s in accepted
+        )
         for row in sets.world.injected
-    )  # fmt: skip
+    )
 
 
 def _errors(comparison: Comparison) -> dict[str, Value]:

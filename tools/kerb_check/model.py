@@ -80,7 +80,7 @@ TIME_FIELDS = ("boot_no", "uptime_s")
 
 
 def content_of(row: Any) -> dict[str, Any]:
-    """Return the content of an unpacked FILL or LAMP record in the words of the upstream payload."""
+    """Return the content of an unpacked FILL or LAMP record in the upstream payload's words."""
     base = {"boot_no": row.boot_no, "uptime_s": row.uptime_s}
     if row.kind == records.FILL:
         tenths = _or_none(row.temperature_dc, records.NO_TEMPERATURE)
@@ -120,7 +120,7 @@ def differences(left: dict[str, Any], right: dict[str, Any], *, times: bool) -> 
     kind = left.get("kind")
     if kind != right.get("kind"):
         return [f"kind {kind!r} != {right.get('kind')!r}"]
-    names = FILL_FIELDS if kind == "fill" else LAMP_FIELDS
+    names: tuple[str, ...] = FILL_FIELDS if kind == "fill" else LAMP_FIELDS
     if times:
         names = names + TIME_FIELDS
     return [

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 _RECONNECT_MIN_S = 1
 _RECONNECT_MAX_S = 2
@@ -47,7 +48,7 @@ class Subscriber:
         self._announced = False
         # A persistent session: messages that pass while the broker restarts are kept for us.
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2,
+            CallbackAPIVersion.VERSION2,
             client_id=f"kerb-check-{os.getpid()}",
             clean_session=False,
             manual_ack=True,

@@ -37,8 +37,9 @@ def judge(run: Path) -> Verdict:
     verdict = Verdict()
     try:
         truth = world.read(run / "world.jsonl")
-        images = {node: flash.read(run / "nodes" / node / "flash.img", node)
-                  for node in truth.roles}  # fmt: skip
+        images = {
+            node: flash.read(run / "nodes" / node / "flash.img", node) for node in truth.roles
+        }
         sets = readings.Sets(
             truth,
             images,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_TEMPLATE = """# Written by the virtual street; time scale {scale:g}: intervals of the product divided by it.
+_TEMPLATE = """# Written by the virtual street; the product's intervals are divided by {scale:g}.
 [gateway]
 id = "gw1"
 site = "{site}"
@@ -49,8 +49,17 @@ quiet_ms = 100
 """
 
 
-def write(path: Path, *, scale: float, site: str, port: int, adapters: tuple[str, ...],
-          bus_port: Path | None, baudrate: int, nodes: list[str]) -> float:  # fmt: skip
+def write(
+    path: Path,
+    *,
+    scale: float,
+    site: str,
+    port: int,
+    adapters: tuple[str, ...],
+    bus_port: Path | None,
+    baudrate: int,
+    nodes: list[str],
+) -> float:
     """Write the file; returns the commit interval in seconds.
 
     nodes: ready-made [[nodes]] tables.

@@ -53,9 +53,20 @@ class Member:
 class Street:
     """Build with prepare(), run with start(), faults() and stop_measuring(), end with close()."""
 
-    def __init__(self, run_dir: Path, *, bins: int, lamps: int, seed: int, duration_s: float,
-                 interpreter: Path, dbus_daemon: Path, scale: float = TIME_SCALE,
-                 adapters: tuple[str, ...] = ("hci0",), faults: plan.Plan | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        bins: int,
+        lamps: int,
+        seed: int,
+        duration_s: float,
+        interpreter: Path,
+        dbus_daemon: Path,
+        scale: float = TIME_SCALE,
+        adapters: tuple[str, ...] = ("hci0",),
+        faults: plan.Plan | None = None,
+    ) -> None:
         self.run_dir = run_dir
         self.scale = scale
         self.plan = faults or plan.make(seed, bins, duration_s)
@@ -142,8 +153,13 @@ class Street:
             },
         )
         manufacture(spec)
-        board = VirtualBoard(spec, around, interpreter=self._interpreter, air=self.air,
-                             rssi=self._rng.randint(-88, -55))  # fmt: skip
+        board = VirtualBoard(
+            spec,
+            around,
+            interpreter=self._interpreter,
+            air=self.air,
+            rssi=self._rng.randint(-88, -55),
+        )
         rate = self._rng.uniform(0.15, 0.5) / 60
         self.members.append(Member(node_id.hex(), "bin", 0, board, around, rate))
         return (
@@ -267,8 +283,11 @@ class Street:
             data = self._heard[address]
             # Later, when the node has moved on.
             await asyncio.sleep(min(4.0, self.plan.duration_s / 10))
-            node = next(m.name for m in self.members
-                        if m.board.radio is not None and m.board.radio.address == address)  # fmt: skip
+            node = next(
+                m.name
+                for m in self.members
+                if m.board.radio is not None and m.board.radio.address == address
+            )
             counter = int.from_bytes(data[-8:-4], "little")
             self.record.write("replay", node=node, counter=counter)
             self.injected += 1

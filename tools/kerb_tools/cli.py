@@ -41,8 +41,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("kerb_"):
             raise
-        print(f"kerb {name}: needs {error.name}: pip install 'kerbstone[tools,sim]'",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"kerb {name}: needs {error.name}: pip install 'kerbstone[tools,sim]'", file=sys.stderr
+        )
         raise SystemExit(2) from None
     try:
         raise SystemExit(module.main(arguments[1:]))

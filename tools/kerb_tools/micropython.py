@@ -32,16 +32,28 @@ def main(arguments: list[str]) -> int:
             status.update(line)
 
         try:
-            found = find(require_built=options.built, provision=not options.no_provision,
-                         route=options.route, say=say)  # fmt: skip
+            found = find(
+                require_built=options.built,
+                provision=not options.no_provision,
+                route=options.route,
+                say=say,
+            )
         except InterpreterError as error:
             print(error, file=sys.stderr)
             return 1
     console.print(found.describe(), highlight=False)
     if options.json:
-        print(json.dumps({"path": str(found.path), "version": found.version,
-                          "route": found.route, "float_bits": found.float_bits,
-                          "ticks_period": found.ticks_period}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "path": str(found.path),
+                    "version": found.version,
+                    "route": found.route,
+                    "float_bits": found.float_bits,
+                    "ticks_period": found.ticks_period,
+                }
+            )
+        )
     else:
         print(found.path)
     return 0

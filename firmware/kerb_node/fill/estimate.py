@@ -1,4 +1,4 @@
-"""One burst of echoes becomes one distance, its scatter and a quality that says how far to trust it.
+"""One burst of echoes becomes one distance, its scatter, and a quality: how far to trust it.
 
 Rule: no echo is an event of its own, never an empty bin; an outlier is rejected by the Hampel
 identifier (median and MAD), because a median alone moves with every second ghost echo.
@@ -7,9 +7,10 @@ Source: F. R. Hampel, "The influence curve and its role in robust estimation", 1
 1.4826 makes the median absolute deviation estimate a normal sigma.
 """
 
-from kerb_node.fill.sound import distance_mm
 from kerb_wire.records import NO_DISTANCE, SIGMA_MAX_MM
 from kerb_wire.words import QUALITIES, code
+
+from kerb_node.fill.sound import distance_mm
 
 GOOD = code(QUALITIES, "good")
 UNCERTAIN = code(QUALITIES, "uncertain")

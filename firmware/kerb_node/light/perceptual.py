@@ -1,6 +1,6 @@
 """From a dimming level to a duty cycle that the eye sees as that level.
 
-Source: CIE 15, lightness L*: below 8 linear (Y = L* / 903.3), above it the cube of (L* + 16) / 116.
+Source: CIE 15, lightness L*: up to 8 linear (Y = L* / 903.3), above the cube of (L* + 16) / 116.
 """
 
 FULL_DUTY = 65535

@@ -65,7 +65,7 @@ class Radio:
 
     def advertise(self, data, interval_ms, connectable):
         """Send `data` (at most 31 bytes) every interval_ms until quiet()."""
-        self._ble.gap_advertise(interval_ms * 1000, adv_data=data, connectable=connectable)
+        self._ble.gap_advertise(interval_ms * 1000, data, connectable=connectable)
 
     def quiet(self):
         """Stop advertising."""
@@ -84,7 +84,7 @@ class Radio:
         return bytes(self._ble.gatts_read(self._down))
 
     def write(self, frame):
-        """Send a frame as notifications; False when the peer has gone or takes nothing any more."""
+        """Send a frame as notifications; False when the peer has gone or takes no more."""
         for chunk in gatt.chunks(frame, self._mtu_bytes):
             if not self._notify(chunk):
                 return False

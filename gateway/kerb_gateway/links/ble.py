@@ -35,8 +35,16 @@ Log = Callable[..., Any]
 class BleLink:
     """One adapter: scan() fills `queue`, converse() opens a session with one node."""
 
-    def __init__(self, adapter: str, scanning: str, clock: Clock, log: Log, *,
-                 deaf_after_s: float = 60.0, connect_timeout_s: float = 10.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        adapter: str,
+        scanning: str,
+        clock: Clock,
+        log: Log,
+        *,
+        deaf_after_s: float = 60.0,
+        connect_timeout_s: float = 10.0,
+    ) -> None:
         """scanning: active, passive, or auto (passive where BlueZ offers it)."""
         self.adapter = adapter
         self._scanning = scanning
@@ -53,8 +61,14 @@ class BleLink:
         if data is None:
             return
         self._heard_at = asyncio.get_running_loop().time()
-        heard = Heard(device.address.upper(), bytes(data), advertisement.rssi, self.adapter,
-                      self._clock.boottime_ms(), device)  # fmt: skip
+        heard = Heard(
+            device.address.upper(),
+            bytes(data),
+            advertisement.rssi,
+            self.adapter,
+            self._clock.boottime_ms(),
+            device,
+        )
         try:
             self.queue.put_nowait(heard)
         except asyncio.QueueFull:

@@ -104,8 +104,9 @@ class ModbusBus:
                 unit.failures += 1
                 if str(error) != unit.complaint:
                     unit.complaint = str(error)
-                    self._log("unit silent", node=unit.node.node_id, unit=unit.node.unit,
-                              why=str(error))  # fmt: skip
+                    self._log(
+                        "unit silent", node=unit.node.node_id, unit=unit.node.unit, why=str(error)
+                    )
             slower = min(_BACK_OFF_POLLS, 2 ** min(unit.failures, 10)) if unit.failures else 1
             unit.due = loop.time() + self._part.poll_interval_s * slower
 
@@ -132,8 +133,12 @@ class ModbusBus:
         )
         texts = [bytes(value).decode("ascii", "replace") for value in answer.information.values()]
         unit.identified = True
-        self._log("unit identified", node=unit.node.node_id, unit=unit.node.unit,
-                  identity=" ".join(texts))  # fmt: skip
+        self._log(
+            "unit identified",
+            node=unit.node.node_id,
+            unit=unit.node.unit,
+            identity=" ".join(texts),
+        )
 
     async def _fetch(self, node: Node, stream: Stream) -> None:
         """Read one run of records of the oldest gap and hand them to ingest."""
@@ -154,8 +159,10 @@ class ModbusBus:
         data = b"".join(record.record_data for record in answer.records)
         if len(data) != count * records.RECORD_BYTES:
             raise LinkError(f"{len(data)} bytes of log instead of {count} records")
-        packed = [data[at : at + records.RECORD_BYTES]
-                  for at in range(0, len(data), records.RECORD_BYTES)]  # fmt: skip
+        packed = [
+            data[at : at + records.RECORD_BYTES]
+            for at in range(0, len(data), records.RECORD_BYTES)
+        ]
         want = gap.first_seq
         for one in packed:
             row = records.unpack(one)

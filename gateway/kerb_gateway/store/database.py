@@ -35,7 +35,7 @@ class Store:
         self.gw_epoch = ""
 
     async def open(self) -> None:
-        """Open or make the file and bring it to this schema; StoreError says what is in the way."""
+        """Open or make the file at this schema; StoreError says what is in the way."""
         await self._run(self._open)
 
     def _open(self) -> None:

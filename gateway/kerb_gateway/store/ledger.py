@@ -18,11 +18,34 @@ _DIGEST_BYTES = 8
 _SEQ_BYTES = 4
 
 _READING_COLUMNS = (
-    "stream_no", "seq", "kind", "record", "distance_mm", "sigma_mm", "quality", "temperature_dc",
-    "battery_pct", "event", "flags", "backlog", "fill_pct", "level_pct", "reason", "faults",
-    "outcome", "burn_min", "command_no", "boot_no", "uptime_s", "via", "auth", "boot_id",
-    "boottime_ms", "wall_ms", "wall_quality",
-)  # fmt: skip
+    "stream_no",
+    "seq",
+    "kind",
+    "record",
+    "distance_mm",
+    "sigma_mm",
+    "quality",
+    "temperature_dc",
+    "battery_pct",
+    "event",
+    "flags",
+    "backlog",
+    "fill_pct",
+    "level_pct",
+    "reason",
+    "faults",
+    "outcome",
+    "burn_min",
+    "command_no",
+    "boot_no",
+    "uptime_s",
+    "via",
+    "auth",
+    "boot_id",
+    "boottime_ms",
+    "wall_ms",
+    "wall_quality",
+)
 _INSERT_READING = (
     f"insert into readings ({', '.join(_READING_COLUMNS)}) "
     f"values ({', '.join('?' * len(_READING_COLUMNS))})"
@@ -83,7 +106,8 @@ class Ledger:
         self.streams[(node.node_id, epoch)] = stream
         self._operations.append(
             (
-                "insert into streams (stream_no, node_no, epoch, last_seq, recent) values (?,?,?,0,?)",
+                "insert into streams (stream_no, node_no, epoch, last_seq, recent) "
+                "values (?,?,?,0,?)",
                 [stream.stream_no, node.node_no, epoch, b""],
             )
         )
@@ -147,7 +171,7 @@ class Ledger:
         return len(self._operations) + len(self._counts) + len(self._touched)
 
     async def commit(self) -> None:
-        """Commit everything gathered so far in one transaction; StoreError: nothing of it counts."""
+        """Commit everything gathered so far in one transaction; all of it or nothing."""
         operations, self._operations = self._operations, []
         touched, self._touched = self._touched, {}
         counts, self._counts = self._counts, Counter()

@@ -41,9 +41,21 @@ class Incoming:
 class Uplink:
     """A connection to the broker; the handlers are called in the event loop."""
 
-    def __init__(self, *, host: str, port: int, client_id: str, availability: str, commands: str,
-                 username: str | None, password: str | None, keepalive_s: int, protocol: str,
-                 log: Log, reconnect_last_s: int = _RECONNECT_LAST_S) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        client_id: str,
+        availability: str,
+        commands: str,
+        username: str | None,
+        password: str | None,
+        keepalive_s: int,
+        protocol: str,
+        log: Log,
+        reconnect_last_s: int = _RECONNECT_LAST_S,
+    ) -> None:
         self._host, self._port, self._keepalive_s = host, port, keepalive_s
         self._client_id, self._availability, self._commands = client_id, availability, commands
         self._username, self._password = username, password
@@ -123,8 +135,12 @@ class Uplink:
         self.receive_maximum = receive_maximum
         self._client.subscribe(self._commands, qos=1)
         self._client.publish(self._availability, b"online", qos=1, retain=True)
-        self._log("uplink connected", host=self._host, port=self._port,
-                  protocol="5" if self._version == mqtt.MQTTv5 else "3.1.1")  # fmt: skip
+        self._log(
+            "uplink connected",
+            host=self._host,
+            port=self._port,
+            protocol="5" if self._version == mqtt.MQTTv5 else "3.1.1",
+        )
         self.connected.set()
 
     def _on_disconnected(self, why: str) -> None:

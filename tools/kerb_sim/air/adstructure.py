@@ -2,7 +2,7 @@
 
 Rule: damaged data gives what was whole before the damage, as a controller's host does.
 
-Source: Bluetooth Core Specification Supplement, Part A; type 0x16 is service data of a 16-bit UUID.
+Source: Bluetooth Core Specification Supplement, Part A; type 0x16: service data, 16-bit UUID.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Rule: it behaves as BlueZ does where that hurts: identical adverts are de-duplic
 for, unpaired devices are forgotten, one device connects once, a broken link takes its GATT
 objects along.
 
-Source: BlueZ 5.66 doc/adapter-api.txt, device-api.txt, gatt-api.txt, advertisement-monitor-api.txt.
+Source: BlueZ 5.66, doc/: adapter-api, device-api, gatt-api, advertisement-monitor-api.
 """
 
 from __future__ import annotations
@@ -42,8 +42,15 @@ class BluezError(Exception):
 class Bluez:
     """One bluetoothd with its adapters; start() puts it on the bus, stop() lets it die."""
 
-    def __init__(self, address: str, air: Air, adapters: tuple[str, ...] = ("hci0",), *,
-                 passive: bool = True, forget_s: float = _FORGET_S) -> None:  # fmt: skip
+    def __init__(
+        self,
+        address: str,
+        air: Air,
+        adapters: tuple[str, ...] = ("hci0",),
+        *,
+        passive: bool = True,
+        forget_s: float = _FORGET_S,
+    ) -> None:
         """passive: whether AdvertisementMonitorManager1 is offered (BlueZ with --experimental)."""
         self._address = address
         self._air = air
@@ -186,7 +193,8 @@ class Bluez:
         return True
 
     async def _reply(self, message: Message) -> None:
-        name = f"_on_{message.interface.rsplit('.', 1)[-1]}_{message.member}"
+        interface = (message.interface or "").rsplit(".", 1)[-1]
+        name = f"_on_{interface}_{message.member}"
         try:
             method = getattr(self, name, None)
             if method is None or str(message.path) not in self.tree.objects:
@@ -288,25 +296,29 @@ class Bluez:
             below = f"{path}/service{service.characteristics[0].handle - 2:04x}"
             self.tree.add(
                 below,
-                {_SERVICE: {
-                    "UUID": Variant("s", service.uuid),
-                    "Device": Variant("o", path),
-                    "Primary": Variant("b", True),
-                }},
-            )  # fmt: skip
+                {
+                    _SERVICE: {
+                        "UUID": Variant("s", service.uuid),
+                        "Device": Variant("o", path),
+                        "Primary": Variant("b", True),
+                    }
+                },
+            )
             for one in service.characteristics:
                 flags = [name for bit, name in _FLAG_NAMES if one.flags & bit]
                 self.tree.add(
                     f"{below}/char{one.handle:04x}",
-                    {_CHARACTERISTIC: {
-                        "UUID": Variant("s", one.uuid),
-                        "Service": Variant("o", below),
-                        "Value": Variant("ay", b""),
-                        "Notifying": Variant("b", False),
-                        "Flags": Variant("as", flags),
-                        "MTU": Variant("q", connection.mtu),
-                    }},
-                )  # fmt: skip
+                    {
+                        _CHARACTERISTIC: {
+                            "UUID": Variant("s", one.uuid),
+                            "Service": Variant("o", below),
+                            "Value": Variant("ay", b""),
+                            "Notifying": Variant("b", False),
+                            "Flags": Variant("as", flags),
+                            "MTU": Variant("q", connection.mtu),
+                        }
+                    },
+                )
         connection.on_notify = lambda handle, data: self._notified(path, handle, data)
         self.tree.change(path, _DEVICE, {"ServicesResolved": Variant("b", True)})
 

@@ -40,10 +40,15 @@ class DbusDaemon:
         config = directory / "bus.conf"
         config.write_text(_CONFIG.format(socket=socket))
         process = await asyncio.create_subprocess_exec(
-            str(program), f"--config-file={config}", "--nofork", "--nopidfile",
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            str(program),
+            f"--config-file={config}",
+            "--nofork",
+            "--nopidfile",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
         deadline = asyncio.get_running_loop().time() + _START_S
         while not socket.exists():
             if process.returncode is not None or asyncio.get_running_loop().time() > deadline:

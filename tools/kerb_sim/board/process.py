@@ -44,13 +44,21 @@ class ChipProcess:
         script = f'exec 3<&{reply_read} 4>&{call_write} 5<&{event_read}; exec "$@"'
         with spec.console_path.open("ab") as console:
             process = await asyncio.create_subprocess_exec(
-                "/bin/bash", "-c", script, "board",
-                str(interpreter), "-X", f"heapsize={spec.heap}", str(_PORT / "kerb_launch.py"),
-                stdin=asyncio.subprocess.DEVNULL, stdout=console, stderr=console,
+                "/bin/bash",
+                "-c",
+                script,
+                "board",
+                str(interpreter),
+                "-X",
+                f"heapsize={spec.heap}",
+                str(_PORT / "kerb_launch.py"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
                 pass_fds=(reply_read, call_write, event_read),
                 env=environment | {"MICROPYPATH": str(_PORT), "KERB_PORT": str(_PORT)},
                 start_new_session=True,
-            )  # fmt: skip
+            )
         for descriptor in (reply_read, call_write, event_read):
             os.close(descriptor)
         os.set_blocking(event_write, False)

@@ -15,8 +15,14 @@ from kerb_sim.air.medium import Air, Characteristic, Connection, Service, Statio
 class BoardRadio(Station):
     """A Station whose events go to the firmware; `tell` takes (name, connection, detail)."""
 
-    def __init__(self, address: str, air: Air, rssi: int, tell: Callable[..., Any],
-                 on_advert: Callable[[bytes], None]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        address: str,
+        air: Air,
+        rssi: int,
+        tell: Callable[..., Any],
+        on_advert: Callable[[bytes], None],
+    ) -> None:
         super().__init__(address, rssi)
         self._air = air
         self._tell = tell

@@ -1,7 +1,7 @@
 """VirtualBoard: a chip with power, flash, radio and pins, run by its owner like a real one.
 
-Rule: states are off, running, sleeping, prompt (the application returned) and dead (the power went at
-a chosen flash write); each change is an event that wait_for() can await.
+Rule: states are off, running, sleeping, prompt (the application returned) and dead (the power
+went at a chosen flash write); each change is an event that wait_for() can await.
 """
 
 from __future__ import annotations
@@ -55,8 +55,15 @@ class BoardWorld(Protocol):
 class VirtualBoard:
     """One board of the street."""
 
-    def __init__(self, spec: BoardSpec, world: BoardWorld, *, interpreter: Path,
-                 air: Air | None = None, rssi: int = -70) -> None:  # fmt: skip
+    def __init__(
+        self,
+        spec: BoardSpec,
+        world: BoardWorld,
+        *,
+        interpreter: Path,
+        air: Air | None = None,
+        rssi: int = -70,
+    ) -> None:
         self.spec = spec
         self.state = "off"
         self.counts: Counter[str] = Counter()
@@ -102,8 +109,10 @@ class VirtualBoard:
         """The world changed an input; it may end a deep sleep."""
         if self.state != "sleeping":
             return
-        if any(number == pin and self._world.pin_level(pin) == level
-               for number, level in self._wake_pins):  # fmt: skip
+        if any(
+            number == pin and self._world.pin_level(pin) == level
+            for number, level in self._wake_pins
+        ):
             self._later(self._wake(_EXT0_WAKE))
 
     async def wait_for(self, *states: str, timeout_s: float) -> str:

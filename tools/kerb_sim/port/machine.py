@@ -155,8 +155,19 @@ class UART(io.IOBase):
 
     IRQ_RXIDLE = 0x1000
 
-    def __init__(self, id, baudrate=115200, bits=8, parity=None, stop=1, tx=None, rx=None,
-                 rxbuf=256, timeout=0, timeout_char=0):  # fmt: skip
+    def __init__(
+        self,
+        id,
+        baudrate=115200,
+        bits=8,
+        parity=None,
+        stop=1,
+        tx=None,
+        rx=None,
+        rxbuf=256,
+        timeout=0,
+        timeout_char=0,
+    ):
         if not 0 <= id <= 2:
             raise ValueError(f"UART({id}) does not exist")
         self._file = _uart_file

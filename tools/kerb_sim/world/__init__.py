@@ -1,1 +1,1 @@
-"""The world around the boards: containers that fill, air, sound, lamps; and its own record of it."""
+"""The world around the boards: containers, air, sound, lamps; and its own record of them."""

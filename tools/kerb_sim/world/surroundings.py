@@ -1,4 +1,4 @@
-"""What one board can feel of the world: a bin's echoes and voltages, a lamp's output, its switches.
+"""What one board can feel of the world: a bin's echoes and voltages, a lamp's output.
 
 Rule: implements the board's BoardWorld; every answer that is a measurement goes into the record.
 """

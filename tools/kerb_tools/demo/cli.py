@@ -31,12 +31,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kerb demo", description=__doc__)
     parser.add_argument("--bins", type=int, default=6, help="bin nodes [%(default)s]")
     parser.add_argument("--lamps", type=int, default=8, help="lamp nodes [%(default)s]")
-    parser.add_argument("--for", dest="for_s", type=float, default=60.0, metavar="SECONDS",
-                        help="how long measuring goes on [%(default)s]")  # fmt: skip
+    parser.add_argument(
+        "--for",
+        dest="for_s",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long measuring goes on [%(default)s]",
+    )
     parser.add_argument("--seed", type=int, default=7, help="of world and faults [%(default)s]")
     parser.add_argument("--run", type=Path, help="where everything is left [run/<time>]")
-    parser.add_argument("--json", action="store_true",
-                        help="the last line on standard output is one JSON object")  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true", help="the last line on standard output is one JSON object"
+    )
     return parser
 
 
@@ -58,9 +65,15 @@ def main(arguments: list[str]) -> int:
     if dbus_daemon is None:
         print("kerb demo: needs dbus-daemon: apt-get install dbus-daemon", file=sys.stderr)
         return 2
-    street = Street(run, bins=options.bins, lamps=options.lamps, seed=options.seed,
-                    duration_s=options.for_s, interpreter=interpreter.path,
-                    dbus_daemon=dbus_daemon)  # fmt: skip
+    street = Street(
+        run,
+        bins=options.bins,
+        lamps=options.lamps,
+        seed=options.seed,
+        duration_s=options.for_s,
+        interpreter=interpreter.path,
+        dbus_daemon=dbus_daemon,
+    )
     _announce(console, street, interpreter)
     try:
         asyncio.run(_watch(console, street, options.for_s, options.seed))
@@ -78,8 +91,11 @@ def main(arguments: list[str]) -> int:
 
 def _announce(console: Console, street: Street, interpreter: Interpreter) -> None:
     console.print(f"interpreter: {interpreter.describe()}", highlight=False)
-    console.print(f"broker: {street.broker.name}; fault plan {street.plan.hash}; product "
-                  f"intervals divided by {TIME_SCALE:g}", highlight=False)  # fmt: skip
+    console.print(
+        f"broker: {street.broker.name}; fault plan {street.plan.hash}; product "
+        f"intervals divided by {TIME_SCALE:g}",
+        highlight=False,
+    )
 
 
 async def _watch(console: Console, street: Street, for_s: float, seed: int) -> None:
@@ -125,9 +141,11 @@ def _summary(console: Console, run: Path, report: dict[str, Any], verdict: Verdi
             console.print(f"  {line}", highlight=False)
         return
     if verdict.sets and verdict.comparison:
-        caption = (f"{report['readings_delivered_unique']} readings delivered, "
-                   f"{report['gaps_closed']} of {report['gaps_opened']} gaps closed, "
-                   f"{report['unaccounted']} unaccounted (seed {report['seed']})")  # fmt: skip
+        caption = (
+            f"{report['readings_delivered_unique']} readings delivered, "
+            f"{report['gaps_closed']} of {report['gaps_opened']} gaps closed, "
+            f"{report['unaccounted']} unaccounted (seed {report['seed']})"
+        )
         plot.draw(verdict.sets, verdict.comparison, run, caption)
     lines = [
         f"{report['readings_measured']} bursts measured; {report['readings_on_flash']} records "

@@ -30,8 +30,9 @@ class Commander:
         self._file = file.open("w", encoding="utf-8")
         self._random = random.Random(seed)
         self.sent = 0
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="kerb-commander",
-                                   clean_session=False)  # fmt: skip
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id="kerb-commander", clean_session=False
+        )
         self._client.reconnect_delay_set(1, 2)
         self._client.connect_async("127.0.0.1", port, keepalive=5)
         self._client.loop_start()

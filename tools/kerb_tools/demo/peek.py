@@ -41,10 +41,14 @@ class Peek:
             with sqlite3.connect(f"file:{self._path}?mode=ro", uri=True) as connection:
                 connection.row_factory = sqlite3.Row
                 return {
-                    row["node_id"]: NodeView(row["last_seq"], row["open_numbers"], row["stored"],
-                                             _newest(connection, row["stream_no"]))
+                    row["node_id"]: NodeView(
+                        row["last_seq"],
+                        row["open_numbers"],
+                        row["stored"],
+                        _newest(connection, row["stream_no"]),
+                    )
                     for row in connection.execute(_STREAMS)
-                }  # fmt: skip
+                }
         except sqlite3.Error:
             return {}
 

@@ -12,6 +12,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 from kerb_check.readings import Comparison, Sets
+from matplotlib.axes import Axes
 
 _BINS_SHOWN = 6
 _LAMPS_SHOWN = 8
@@ -32,14 +33,21 @@ def draw(sets: Sets, comparison: Comparison, run: Path, caption: str) -> list[Pa
     return paths
 
 
-def _fill(axes: plt.Axes, comparison: Comparison, start_s: float) -> None:
+def _fill(axes: Axes, comparison: Comparison, start_s: float) -> None:
     for index, (node, alignment) in enumerate(sorted(comparison.alignments.items())):
         if index == _BINS_SHOWN:
             break
         colour = f"C{index}"
-        axes.plot([b.t_s - start_s for b, _ in alignment.pairs],
-                  [b.fill_true_pct for b, _ in alignment.pairs], color=colour, alpha=0.5)  # fmt: skip
-        live_x, live_y, late_x, late_y = [], [], [], []
+        axes.plot(
+            [b.t_s - start_s for b, _ in alignment.pairs],
+            [b.fill_true_pct for b, _ in alignment.pairs],
+            color=colour,
+            alpha=0.5,
+        )
+        live_x: list[float] = []
+        live_y: list[float] = []
+        late_x: list[float] = []
+        late_y: list[float] = []
         for burst, record in alignment.pairs:
             delivered = comparison.unique.get(record.identity)
             if delivered is None or delivered.content.get("fill_pct") is None:
@@ -49,18 +57,26 @@ def _fill(axes: plt.Axes, comparison: Comparison, start_s: float) -> None:
             (live_y if live else late_y).append(delivered.content["fill_pct"])
         axes.plot(live_x, live_y, "o", color=colour, markersize=4, label=f"bin {node[-4:]}")
         axes.plot(late_x, late_y, "o", color=colour, markersize=5, fillstyle="none")
-    axes.set(xlabel="seconds", ylabel="filling level, per cent", ylim=(-2, 104),
-             title="Bins: line = truth, dot = delivered live, ring = fetched by backfill")  # fmt: skip
+    axes.set(
+        xlabel="seconds",
+        ylabel="filling level, per cent",
+        ylim=(-2, 104),
+        title="Bins: line = truth, dot = delivered live, ring = fetched by backfill",
+    )
     axes.legend(loc="upper left", fontsize=7, ncols=3)
     axes.grid(alpha=0.25)
 
 
-def _lamps(axes: plt.Axes, sets: Sets, start_s: float) -> None:
+def _lamps(axes: Axes, sets: Sets, start_s: float) -> None:
     lamps = [(node, rows) for node, rows in sorted(sets.world.lamps.items()) if rows]
     for index, (node, rows) in enumerate(lamps[:_LAMPS_SHOWN]):
         offset = index * 110
-        axes.step([row.t_s - start_s for row in rows],
-                  [row.light_pct + offset for row in rows], where="post", color=f"C{index}")  # fmt: skip
+        axes.step(
+            [row.t_s - start_s for row in rows],
+            [row.light_pct + offset for row in rows],
+            where="post",
+            color=f"C{index}",
+        )
         axes.text(0, offset + 55, f"lamp {node[-4:]} ", fontsize=7, ha="right", va="center")
     axes.set(xlabel="seconds", yticks=[], title="Lamps: PWM duty as the world saw it, 0 to 100 %")
     axes.grid(alpha=0.25, axis="x")

@@ -20,7 +20,8 @@ from kerb_tools.demo.commander import Commander
 from kerb_tools.demo.peek import Peek
 
 _GRACE_S = 15.0
-_GRACE_LEAST_S = 4.0
+_GRACE_LEAST_S = 2.0
+_QUIET_S = 1.0
 _READY_S = 15.0
 _STOP_S = 10.0
 _COMMANDS_WANTED = 40
@@ -56,15 +57,22 @@ class Demo:
 
     async def _with_street(self, street: Street) -> None:
         subscriber = await self._start(
-            "kerb_check.subscriber", "--port", str(street.broker.port),
-            "--file", str(street.run_dir / "subscriber.jsonl"),
-        )  # fmt: skip
+            "kerb_check.subscriber",
+            "--port",
+            str(street.broker.port),
+            "--file",
+            str(street.run_dir / "subscriber.jsonl"),
+        )
         gateway = await self._start(
             "kerb_gateway", "run", "--config", str(street.run_dir / "gateway.toml")
         )
         await self._until_ready()
-        commander = Commander(street.broker.port, f"kerb/v1/{SITE}/{_GATEWAY}",
-                              street.run_dir / "commands.jsonl", self._seed)  # fmt: skip
+        commander = Commander(
+            street.broker.port,
+            f"kerb/v1/{SITE}/{_GATEWAY}",
+            street.run_dir / "commands.jsonl",
+            self._seed,
+        )
         lamps = [member.name for member in street.members if member.role == "lamp"]
         await street.power_up()
         street.faults()
@@ -84,9 +92,16 @@ class Demo:
             "wb"
         ) as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", module, *arguments, env=environment,
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                sys.executable,
+                "-m",
+                module,
+                *arguments,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self._processes.append(process)
         return process
 
@@ -125,7 +140,7 @@ class Demo:
             self._show(f"settling: {gaps} gaps, {queued} messages waiting")
             busy = bool(gaps or queued) or not self._all_heard()
             quiet_since = 0.0 if busy else quiet_since or passed_s
-            if quiet_since and passed_s > _GRACE_LEAST_S and passed_s - quiet_since > 2.0:
+            if quiet_since and passed_s > _GRACE_LEAST_S and passed_s - quiet_since > _QUIET_S:
                 return
             await asyncio.sleep(0.5)
 

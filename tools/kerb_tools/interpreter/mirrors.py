@@ -27,7 +27,7 @@ class Mirror:
 
 
 def configured(root: Path = _SOURCES) -> list[Mirror]:
-    """Return the Debian archives that this machine is configured with, in order, without doubles."""
+    """Return the Debian archives that this machine is configured with, in order."""
     files = [root / "sources.list", *sorted((root / "sources.list.d").glob("*"))]
     mirrors: list[Mirror] = []
     for file in files:

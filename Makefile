@@ -1,0 +1,52 @@
+# `make help` lists what there is. Each target does its own set-up.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint typecheck mutants board docs lock clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.kerbstone
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml requirements.txt tools/setup_machine.sh
+	@bash tools/setup_machine.sh $(VENV) 1>&2
+	@touch $(STAMP)
+
+setup: $(STAMP) ## the environment in .venv/ and the programs the street needs
+
+demo: $(STAMP) ## a virtual street for a minute; options: make demo DEMO="--for 20 --json"
+	@$(VENV)/bin/kerb demo $(DEMO)
+
+lint: $(STAMP) ## style and dependency rules
+	@$(VENV)/bin/ruff check -q .
+	@$(VENV)/bin/lint-imports --no-cache > build/lint-imports.log 2>&1 || { cat build/lint-imports.log; exit 1; }
+
+typecheck: $(STAMP) ## mypy for the host; pyright with the ESP32's stubs for the firmware
+	@$(VENV)/bin/mypy
+	@bash tools/typecheck_firmware.sh $(VENV)
+
+test: $(STAMP) ## everything that a change must pass
+	@mkdir -p build
+	@$(MAKE) --no-print-directory lint typecheck
+	@$(PY) -m pytest
+
+mutants: $(STAMP) ## break each mechanism on purpose and expect its test to fail
+	@$(PY) tools/mutants.py
+
+board: $(STAMP) ## build/board/: the tree as it lies on an ESP32
+	@$(VENV)/bin/kerb board
+
+docs: $(STAMP) ## write the generated tables of docs/ anew
+	@$(PY) tools/generate_docs.py
+
+lock: $(STAMP) ## pin every dependency with its hashes, without an index address
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --extra tools --extra sim --extra dev \
+		pyproject.toml -o requirements.txt
+	@echo 'micropython-esp32-stubs>=1.26' | $(VENV)/bin/uv pip compile -q --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header - \
+		-o requirements-stubs.txt
+
+clean: ## everything that was made, the environment included
+	rm -rf $(VENV) build dist typings .pytest_cache .mypy_cache .ruff_cache .hypothesis
