@@ -28,6 +28,7 @@ enabled = {ble}
 adapters = [{adapters}]
 connect_timeout_s = 4
 session_timeout_s = 8
+deaf_after_s = 4   # product: 60
 
 [backfill]
 first_retry_s = {first_retry_s}   # product: 60

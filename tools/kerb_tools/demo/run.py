@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from kerb_sim.street import SITE, Street
@@ -34,8 +34,19 @@ Show = Callable[[str], None]
 class Demo:
     """A street with its gateway; run() leaves everything in the run's directory."""
 
-    def __init__(self, street: Street, duration_s: float, seed: int, show: Show) -> None:
-        """show: called twice a second with one line about what is happening."""
+    def __init__(
+        self,
+        street: Street,
+        duration_s: float,
+        seed: int,
+        show: Show,
+        during: Callable[[Demo], Awaitable[None]] | None = None,
+    ) -> None:
+        """show: called twice a second with one line about what is happening.
+
+        during: runs beside the measuring; tests kill and restart things in it.
+        """
+        self._during = during
         self.street = street
         self.peek = Peek(street.run_dir / "gateway.sqlite")
         self._duration_s = duration_s
@@ -63,9 +74,7 @@ class Demo:
             "--file",
             str(street.run_dir / "subscriber.jsonl"),
         )
-        gateway = await self._start(
-            "kerb_gateway", "run", "--config", str(street.run_dir / "gateway.toml")
-        )
+        await self.start_gateway()
         await self._until_ready()
         commander = Commander(
             street.broker.port,
@@ -77,19 +86,33 @@ class Demo:
         await street.power_up()
         street.faults()
         commanding = asyncio.ensure_future(self._command(commander, lamps))
+        extra = asyncio.ensure_future(self._during(self)) if self._during else None
         await self._wait(self._duration_s, "measuring", commanding)
+        if extra is not None:
+            await extra
         commanding.cancel()
         commander.close()
         street.stop_measuring()
         await self._settle()
-        await _end(gateway)
+        await _end(self.gateway)
         await asyncio.sleep(0.3)
         await _end(subscriber)
+
+    async def start_gateway(self) -> None:
+        """Start the gateway's process, at first or again after a kill."""
+        self.gateway = await self._start(
+            "kerb_gateway", "run", "--config", str(self.street.run_dir / "gateway.toml")
+        )
+
+    async def kill_gateway(self) -> None:
+        """SIGKILL the gateway, as a power cut of the Pi does."""
+        self.gateway.kill()
+        await self.gateway.wait()
 
     async def _start(self, module: str, *arguments: str) -> asyncio.subprocess.Process:
         environment = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": self.street.bus_address}
         with (self.street.run_dir / f"{module.split('.')[-1].replace('kerb_', '')}.log").open(
-            "wb"
+            "ab"
         ) as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

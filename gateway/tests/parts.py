@@ -1,0 +1,81 @@
+"""Real parts put together for the gateway's tests: a store on disk, keys, adverts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from kerb_gateway.clock import SystemClock
+from kerb_gateway.crypto import new_ecb
+from kerb_gateway.ingest import Ingest
+from kerb_gateway.model import Heard, Node, Stream
+from kerb_gateway.store.database import Store
+from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.uplink.payloads.native import NativePayloads
+from kerb_gateway.uplink.topics import Topics
+from kerb_wire import advert, bthome, keys, records
+from kerb_wire.provisioning import address_of
+
+KEY = bytes(range(16))
+NODE_ID = "a4cf12000001"
+LAMP_ID = "a4cf12000002"
+EPOCH = 77
+TOPICS = Topics("north", "gw1")
+
+
+def log(event: str, **fields: Any) -> None:
+    """Say nothing."""
+
+
+class Parts:
+    """A store, its ledger and an ingest over two nodes."""
+
+    @classmethod
+    async def open(cls, path: Path) -> Parts:
+        parts = cls()
+        parts.store = Store(path)
+        await parts.store.open()
+        for node_id, role in ((NODE_ID, "bin"), (LAMP_ID, "lamp")):
+            await parts.store.write(
+                [("insert or ignore into nodes (node_id, role) values (?,?)", [node_id, role])]
+            )
+        parts.nodes = [
+            Node(1, NODE_ID, "bin", KEY),
+            Node(2, LAMP_ID, "lamp", KEY, bus="street", unit=1),
+        ]
+        parts.ledger = await Ledger.load(
+            parts.store, NativePayloads(TOPICS, parts.store.gw_epoch), parts.nodes
+        )
+        parts.clock = SystemClock()
+        parts.ingest = Ingest(
+            parts.ledger, parts.nodes, parts.clock, log, commit_interval_s=60, commit_rows=500
+        )
+        return parts
+
+    async def stream(self, last_seq: int = 0) -> Stream:
+        return await self.ingest.epoch(self.nodes[0], EPOCH, last_seq)
+
+    async def column(self, statement: str) -> list[Any]:
+        return [row[0] for row in await self.store.query(statement)]
+
+    async def topics(self) -> list[str]:
+        return await self.column("select topic from outbox order by outbox_no")
+
+    async def payloads(self) -> list[dict[str, Any]]:
+        rows = await self.column("select payload from outbox order by outbox_no")
+        return [json.loads(row) for row in rows]
+
+
+def record(seq: int, distance_mm: int = 1000) -> bytes:
+    """Return a packed fill record."""
+    return records.pack_fill(1, seq, seq * 10, distance_mm, 2, 0, 200, 90, 0, 7, 7, 1, 0)
+
+
+def heard(seq: int, distance_mm: int = 1000, *, key: bytes = KEY, epoch: int = EPOCH) -> Heard:
+    """Return the advert of record(seq) as an adapter would hear it."""
+    ecb = new_ecb(keys.advert_key(new_ecb, key, epoch))
+    address = address_of(bytes.fromhex(NODE_ID))
+    objects = advert.objects_of(records.unpack(record(seq, distance_mm)), EPOCH)
+    text = ":".join(f"{octet:02X}" for octet in address)
+    return Heard(text, bthome.seal(ecb, address, seq, objects), -60, "hci0", 0)

@@ -1,0 +1,144 @@
+"""Sessions against a node made of the very firmware code, over a byte stream in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from kerb_gateway.backfill import Backfill
+from kerb_gateway.crypto import new_ecb
+from kerb_gateway.errors import LinkError
+from kerb_gateway.model import Heard
+from kerb_node.dialogue import Dialogue
+from kerb_node.readinglog import ReadingLog
+from parts import EPOCH, KEY, NODE_ID, Parts, heard, log, record
+
+
+class NodeInMemory:
+    """The node's dialogue and reading log, joined to the gateway by two queues."""
+
+    def __init__(self, directory: Path, parts: Parts, *, key: bytes = KEY) -> None:
+        self.log = ReadingLog(str(directory), EPOCH, 4, 64)
+        self.acked: list[int] = []
+        self.committed_at_ack: list[int] = []
+        self.parts = parts
+        self.key = key
+        self.last_seq = 0
+        self._answers: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def store(self, seq: int) -> None:
+        self.log.append(record(seq))
+        self.last_seq = seq
+
+    def _acknowledge(self, epoch: int, seq: int) -> None:
+        self.acked.append(seq)
+        self.committed_at_ack.append(self.parts.ingest.commits)
+
+    @contextlib.asynccontextmanager
+    async def converse(self, _: Heard) -> AsyncIterator[NodeInMemory]:
+        self._dialogue = Dialogue(
+            new_ecb, self.key, os.urandom, self._describe, self.log, self._acknowledge
+        )
+        yield self
+
+    def _describe(self, nonce: bytes) -> tuple[object, ...]:
+        return (1, 0, bytes.fromhex(NODE_ID), EPOCH, nonce, 1, 60, 1, self.last_seq, 0)
+
+    async def send(self, frame: bytes) -> None:
+        for answer in self._dialogue.feed(frame):
+            self._answers.put_nowait(answer)
+
+    async def receive(self, timeout_s: float) -> bytes:
+        try:
+            return await asyncio.wait_for(self._answers.get(), 0.2)
+        except TimeoutError:
+            raise LinkError("no answer") from None
+
+
+def backfill_of(parts: Parts) -> Backfill:
+    return Backfill(
+        parts.ingest, parts.clock, log, first_retry_s=0.05, last_retry_s=1, session_timeout_s=5
+    )
+
+
+async def visit(backfill: Backfill, parts: Parts, node: NodeInMemory, seq: int) -> None:
+    """Let an advert be heard and wait for the session that it starts."""
+    one = heard(seq)
+    assert backfill.consider(one, parts.ingest.advert(one), node.converse)
+    await asyncio.gather(*backfill._tasks)
+
+
+def test_gaps_are_fetched_and_acked_after_the_commit(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = NodeInMemory(tmp_path / "log", parts)
+        for seq in (1, 2, 3, 5, 6, 300):
+            node.store(seq)
+        backfill = backfill_of(parts)
+        await visit(backfill, parts, node, 300)
+        assert sorted(await parts.column("select seq from readings")) == [1, 2, 3, 5, 6, 300]
+        losses = [p for p in await parts.payloads() if p.get("kind") == "loss"]
+        assert {p["reason"] for p in losses} == {"unused"}
+        covered = {n for p in losses for n in range(p["first_seq"], p["last_seq"] + 1)}
+        assert covered == {4} | set(range(7, 300))
+        assert node.acked == [300]
+        assert node.committed_at_ack[0] >= 1  # the COMMIT came first
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_node_with_another_key_is_not_believed(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = NodeInMemory(tmp_path / "log", parts, key=bytes(16))
+        node.store(1)
+        backfill = backfill_of(parts)
+        await visit(backfill, parts, node, 1)
+        assert node.acked == []
+        await parts.ingest.commit()
+        assert await parts.column("select count(*) from readings") == [0]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_silent_node_is_left_alone_for_a_while(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = NodeInMemory(tmp_path / "log", parts)
+        node.store(1)
+        backfill = backfill_of(parts)
+
+        @contextlib.asynccontextmanager
+        async def nobody(_: Heard) -> AsyncIterator[NodeInMemory]:
+            raise LinkError("no connection")
+            yield node
+
+        one = heard(1)
+        outcome = parts.ingest.advert(one)
+        assert backfill.consider(one, outcome, nobody)
+        await asyncio.gather(*backfill._tasks)
+        assert not backfill.consider(one, outcome, node.converse)
+        await asyncio.sleep(0.1)
+        assert backfill.consider(one, outcome, node.converse)
+        await asyncio.gather(*backfill._tasks)
+        assert node.acked == [1]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("segments", [2, 3])
+def test_what_the_ring_overwrote_is_said(tmp_path: Path, segments: int) -> None:
+    log_ = ReadingLog(str(tmp_path / "log"), EPOCH, segments, 4)
+    for seq in range(1, 21):
+        log_.append(record(seq))
+    kept = [r for r in log_.read(EPOCH, 1, 20) if r[1] == 1]
+    lost = [r for r in log_.read(EPOCH, 1, 20) if r[1] == 3]
+    assert len(kept) == 4 * segments
+    assert len(lost) == 1

@@ -1,0 +1,188 @@
+"""Commands: strict parsing, one result each, no number applied twice, expiry, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kerb_gateway.commands import Commands, Malformed, parse
+from kerb_gateway.errors import LinkError
+from kerb_gateway.model import Node
+from parts import LAMP_ID, TOPICS, Parts, log
+
+APPLIED, EXPIRED = 1, 2
+
+
+@dataclass
+class Message:
+    """What the uplink hands over."""
+
+    payload: bytes
+    topic: str = TOPICS.of(LAMP_ID, "cmd")
+    retained: bool = False
+
+
+class LampInMemory:
+    """A lamp that keeps the rule of its firmware: a number is acted on once."""
+
+    def __init__(self) -> None:
+        self.applied: list[int] = []
+        self.status = {"command_no": 0, "command_outcome": 0, "target_level_pct": 0, "reason": 2}
+        self.deaf = False
+        self.mute = False
+
+    async def exchange(self, node: Node, command: dict[str, int]) -> dict[str, int]:
+        if self.deaf:
+            raise LinkError("no answer")
+        number = command["new_command_no"]
+        if number != self.status["command_no"]:
+            outcome = APPLIED if command["new_life_s"] else EXPIRED
+            if outcome == APPLIED:
+                self.applied.append(number)
+            self.status = self.status | {
+                "command_no": number,
+                "command_outcome": outcome,
+                "target_level_pct": command["new_level_pct"],
+            }
+        if self.mute:
+            raise LinkError("the answer was lost")
+        return self.status
+
+
+def payload(command_id: str = "one", **changes: Any) -> bytes:
+    table = {"command_id": command_id, "level_pct": 40, "hold_s": 60, "ttl_s": 30} | changes
+    return json.dumps({k: v for k, v in table.items() if v is not None}).encode()
+
+
+def commands_of(parts: Parts, lamp: LampInMemory) -> Commands:
+    return Commands(
+        parts.store,
+        parts.ledger,
+        parts.ingest,
+        parts.clock,
+        TOPICS,
+        parts.nodes,
+        {"street": lamp},
+        log,
+        retry_s=0.05,
+    )
+
+
+async def until(parts: Parts, commands: Commands, ready: Callable[[list[Any]], bool]) -> list[Any]:
+    """Run the commands until the results say so (at most some seconds)."""
+    task = asyncio.ensure_future(commands.run())
+    try:
+        for _ in range(200):
+            results = [p for p in await parts.payloads() if "result" in p]
+            if ready(results):
+                return results
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"not reached: {results}")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"not json", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"command_id": "a", "command_id": "b"}', "twice"),
+        (payload(command_id=""), "command_id"),
+        (payload(level_pct=101), "level_pct = 101"),
+        (payload(level_pct=True), "level_pct = True"),
+        (payload(level_pct=None), "level_pct = None"),
+        (payload(hold_s=0), "hold_s = 0"),
+        (payload(brightness=3), "brightness: no such field"),
+        (b"x" * 5000, "at most 4096"),
+        (b"[" * 4000, "not JSON"),
+    ],
+)
+def test_malformed(text: bytes, why: str) -> None:
+    with pytest.raises(Malformed, match=why):
+        parse(text)
+
+
+def test_applied_repeated_and_malformed(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        lamp = LampInMemory()
+        commands = commands_of(parts, lamp)
+        acked: list[Any] = []
+        for text in (payload("one"), payload("one"), payload("bad", level_pct=500)):
+            commands.take(Message(text), acked.append)
+        commands.take(Message(payload("kept"), retained=True), acked.append)
+        results = await until(parts, commands, lambda results: len(results) >= 3)
+        await asyncio.sleep(0.2)
+        assert lamp.applied == [1]
+        assert {r["command_id"]: r["result"] for r in results} == {
+            "one": "applied", "bad": "refused", None: "refused"
+        }  # fmt: skip
+        assert len(acked) == 4
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_newer_command_supersedes_one_that_never_left(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        lamp = LampInMemory()
+        commands = commands_of(parts, lamp)
+        for command_id in ("one", "two"):
+            await commands._accept(Message(payload(command_id)))
+        results = await until(parts, commands, lambda results: len(results) >= 2)
+        assert [r["result"] for r in results] == ["superseded", "applied"]
+        assert lamp.applied == [2]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_expired_before_it_was_sent(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        lamp = LampInMemory()
+        commands = commands_of(parts, lamp)
+        await commands._accept(Message(payload("late", ttl_s=1)))
+        await asyncio.sleep(1.05)
+        (result,) = await until(parts, commands, lambda results: len(results) >= 1)
+        assert result["result"] == "expired"
+        assert lamp.applied == []
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_lost_answer_is_settled_by_the_lamps_own_word(tmp_path: Path) -> None:
+    """Sent, applied, the answer lost, the gateway killed: still applied once, one result."""
+
+    async def story() -> None:
+        path = tmp_path / "g.sqlite"
+        parts = await Parts.open(path)
+        lamp = LampInMemory()
+        lamp.mute = True
+        commands = commands_of(parts, lamp)
+        await commands._accept(Message(payload("one")))
+        await commands._carry()
+        await asyncio.gather(*commands._tasks)
+        assert lamp.applied == [1]
+        await parts.store.close()
+        again = await Parts.open(path)
+        lamp.mute = False
+        commands = commands_of(again, lamp)
+        await commands.resume()
+        (result,) = await until(again, commands, lambda results: len(results) >= 1)
+        assert result["result"] == "applied"
+        assert lamp.applied == [1]
+        await commands._accept(Message(payload("two")))
+        assert await again.column("select max(command_no) from commands") == [2]
+        await again.store.close()
+
+    asyncio.run(story())

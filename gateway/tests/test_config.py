@@ -1,0 +1,123 @@
+"""The configuration: all mistakes at once, secrets never shown."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kerb_gateway import config
+from kerb_gateway.errors import ConfigError
+
+GOOD = """
+[gateway]
+id = "gw1"
+site = "north"
+[store]
+path = "gateway.sqlite"
+[uplink]
+host = "127.0.0.1"
+[[bus]]
+name = "street"
+port = "/dev/ttyUSB0"
+[[nodes]]
+node_id = "a4cf12000001"
+role = "lamp"
+link = "modbus"
+bus = "street"
+unit = 1
+key_env = "KEY_ONE"
+"""
+
+EIGHT_MISTAKES = """
+[gateway]
+id = "gw.1"
+[store]
+path = "gateway.sqlite"
+commit_intervall_s = 5
+[uplink]
+host = "127.0.0.1"
+port = 70000
+[ble]
+scanning = "sometimes"
+[[nodes]]
+node_id = "a4cf12000001"
+role = "lamp"
+link = "modbus"
+bus = "nowhere"
+unit = 1
+key_env = "NO_SUCH_VARIABLE"
+[[nodes]]
+node_id = "a4cf12000002"
+role = "bin"
+key_file = "missing.key"
+[nodes.geometry]
+shape = "box"
+empty_distance_mm = 900
+full_distance_mm = 1000
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_ONE", "00112233445566778899aabbccddeeff")
+    checked, secrets = config.load(write(tmp_path, GOOD))
+    assert checked.store.commit_interval_s == 120
+    assert checked.store.path == tmp_path / "gateway.sqlite"
+    assert secrets.keys["a4cf12000001"].get_secret_value()[0] == 0
+    assert "0011" not in repr(secrets) + repr(checked)
+
+
+def test_every_mistake_is_listed_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, EIGHT_MISTAKES))
+    text = "\n".join(caught.value.mistakes)
+    for part in (
+        "gateway.id = 'gw.1'",
+        "gateway.site: is missing",
+        "commit_intervall_s: no such key; did you mean commit_interval_s?",
+        "uplink.port = 70000",
+        "ble.scanning = 'sometimes'",
+        "nodes.0.bus = 'nowhere'",
+        "NO_SUCH_VARIABLE",
+        "missing.key",
+        "full_distance_mm = 1000: must be below empty_distance_mm = 900",
+    ):
+        assert part in text, text
+    assert len(caught.value.mistakes) == 9
+
+
+def test_the_command_line_lists_them_without_a_traceback(tmp_path: Path) -> None:
+    path = write(tmp_path, EIGHT_MISTAKES)
+    command = [sys.executable, "-m", "kerb_gateway", "check", str(path)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 2
+    assert "9 mistakes" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    answer = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60)
+    assert len(json.loads(answer.stdout)["mistakes"]) == 9
+
+
+def test_a_bad_key_is_never_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_ONE", "not-a-key-but-a-secret")
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, GOOD))
+    assert "not-a-key" not in str(caught.value)
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        config.load(write(tmp_path, "[gateway]\nid = \n"))
+
+
+@pytest.mark.parametrize("name", ["gateway.toml", "nothing.toml"])
+def test_a_missing_file_is_said(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path / "no" / name)
