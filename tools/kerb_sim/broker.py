@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import os
 import shutil
 import signal
@@ -66,9 +67,10 @@ class Broker:
             return [str(Path(sys.executable).parent / "amqtt"), "-c", str(config)]
         data = self._directory / "broker"
         data.mkdir(exist_ok=True)
-        data.chmod(0o777)  # mosquitto started by root gives up its rights
         config = self._directory / "mosquitto.conf"
         config.write_text(
+            # Started by root it would become another user, who cannot write into the run.
+            f"user {getpass.getuser()}\n"
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\n"
             f"persistence true\npersistence_location {data}/\n"
             # Each change is written at once: a killed broker has lost nothing it acknowledged.

@@ -95,6 +95,11 @@ class ChipProcess:
             return False
         return True
 
+    def freeze(self) -> None:
+        """Stop the process without ending it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGSTOP)
+
     async def kill(self) -> None:
         """End the process at once, as the power does, and free what it held."""
         with contextlib.suppress(ProcessLookupError):

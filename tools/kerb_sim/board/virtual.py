@@ -121,6 +121,11 @@ class VirtualBoard:
             await self._changed.wait_for(lambda: self.state in states)
         return self.state
 
+    def freeze(self) -> None:
+        """Stop the chip's program where it is, as an endless loop would; the watchdog runs on."""
+        if self._chip is not None:
+            self._chip.freeze()
+
     def console(self) -> str:
         """Return what the board has printed so far."""
         try:
