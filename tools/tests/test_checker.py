@@ -1,0 +1,255 @@
+"""The set checker against doctored runs: each lie must be found.
+
+The honest run is made here by hand, without gateway, firmware or simulator.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kerb_check.model import content_of
+from kerb_check.verdict import judge
+from kerb_wire import records, segment
+from littlefs import LittleFS
+
+BIN, LAMP = "a4cf12000001", "a4cf12000002"
+EPOCH = 9
+BLOCKS = 32
+BURSTS = 12
+Rows = list[dict[str, Any]]
+
+
+def fill(seq: int) -> bytes:
+    return records.pack_fill(1, seq, 10 * seq, 1000 + seq, 2, 0, 200, 90, 0, 3, 3, 1, 0)
+
+
+def lamp(seq: int) -> bytes:
+    return records.pack_lamp(1, seq, 10 * seq, 40, 2, 0, 5, 1, 7, seq)
+
+
+class Run:
+    """The four sources of a run, written by write()."""
+
+    def __init__(self) -> None:
+        self.flash = {
+            BIN: [fill(seq) for seq in range(1, BURSTS + 1)],
+            LAMP: [lamp(seq) for seq in (1, 2)],
+        }
+        self.world: Rows = [
+            {"type": "node", "node": BIN, "role": "bin", "geometry": {}, "t_s": 0},
+            {"type": "node", "node": LAMP, "role": "lamp", "geometry": None, "t_s": 0},
+            {"type": "boot", "node": BIN, "cause": "power_on", "t_s": 100.0},
+        ]
+        for seq in range(1, BURSTS + 1):
+            self.world += [
+                {
+                    "type": "ping",
+                    "node": BIN,
+                    "wake_no": seq,
+                    "ping_no": n,
+                    "t_s": 100 + 10 * seq,
+                    "echo_us": round((1000 + seq) * 2 / 0.3437),
+                    "distance_true_mm": 1000 + seq,
+                    "fill_true_pct": 50,
+                    "air_c": 20,
+                }
+                for n in range(3)
+            ]
+            self.world.append({"type": "sleep", "node": BIN, "ms": 1, "t_s": 100.5 + 10 * seq})
+        self.world.append({"type": "measuring_stopped", "t_s": 999})
+        self.stored: Rows = [self._payload(BIN, packed) for packed in self.flash[BIN]]
+        self.stored += [self._payload(LAMP, packed) for packed in self.flash[LAMP]]
+        self.messages = [dict(row, outbox_no=n) for n, row in enumerate(self.stored, 1)]
+        self.losses: Rows = []
+        self.commands: Rows = [
+            {"command_id": f"c{n}", "node": LAMP, "level_pct": 40} for n in (1, 2)
+        ]
+        self.results: Rows = [
+            {"command_id": f"c{n}", "command_no": n, "result": "applied", "node": LAMP}
+            for n in (1, 2)
+        ]
+        self.cut = False
+
+    @staticmethod
+    def _payload(node: str, packed: bytes) -> dict[str, Any]:
+        row = records.unpack(packed)
+        via = {"via": "advert" if node == BIN else "modbus", "fill_pct": 50.0}
+        return {"node": node, "epoch": EPOCH, "seq": row.seq} | content_of(row) | via
+
+    def write(self, run: Path) -> None:
+        for node, packed in self.flash.items():
+            disk = LittleFS(block_size=4096, block_count=BLOCKS)
+            disk.mkdir("log")
+            with disk.open("log/00000001.seg", "wb") as file:
+                first = records.seq_of(packed[0])
+                rows = b"".join(segment.pack_row(one) for one in packed)
+                file.write(segment.pack_header(EPOCH, first) + rows)
+            folder = run / "nodes" / node
+            folder.mkdir(parents=True)
+            (folder / "flash.img").write_bytes(bytes(disk.context.buffer))
+        self._lines(run / "world.jsonl", self.world)
+        begin, end = {"type": "begin"}, {"type": "end"}
+        self._lines(run / "commands.jsonl", [begin, *self.commands, end])
+        messages = [self._message(row, "reading") for row in self.messages]
+        messages += [self._message(row | {"kind": "loss"}, "event") for row in self.losses]
+        messages += [self._message(row, "result") for row in self.results]
+        self._lines(run / "subscriber.jsonl", [begin, *messages, end])
+        if self.cut:
+            path = run / "subscriber.jsonl"
+            path.write_bytes(path.read_bytes()[:-200])
+        self._database(run / "gateway.sqlite")
+
+    @staticmethod
+    def _message(row: dict[str, Any], leaf: str) -> dict[str, Any]:
+        topic = f"kerb/v1/s/g/{row['node']}/{leaf}"
+        return {"t_s": 1.0, "topic": topic, "payload": row, "text": None}
+
+    @staticmethod
+    def _lines(path: Path, rows: Rows) -> None:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def _database(self, path: Path) -> None:
+        names = sorted({name for row in self.stored for name in row} - {"node", "epoch"})
+        names = [name for name in names if name != "temperature_c"] + ["temperature_dc"]
+        with sqlite3.connect(path) as db:
+            db.execute("create table nodes (node_no, node_id)")
+            db.execute("create table streams (stream_no, node_no, epoch)")
+            db.execute("create table gaps (stream_no, first_seq, last_seq)")
+            db.execute("create table losses (stream_no, first_seq, last_seq, reason)")
+            db.execute(f"create table readings (reading_no, stream_no, {', '.join(names)})")
+            for number, node in enumerate((BIN, LAMP)):
+                db.execute("insert into nodes values (?,?)", [number, node])
+                db.execute("insert into streams values (?,?,?)", [number, number, EPOCH])
+            for number, row in enumerate(self.stored):
+                tenths = row.get("temperature_c")
+                row = row | {"temperature_dc": None if tenths is None else tenths * 10}
+                values = [number, (BIN, LAMP).index(row["node"]), *(row.get(n) for n in names)]
+                db.execute(f"insert into readings values ({', '.join('?' * len(values))})", values)
+
+
+def test_an_honest_run_is_good(tmp_path: Path) -> None:
+    Run().write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good, [*verdict.broken, *verdict.findings]
+    assert verdict.figures["readings_delivered_unique"] == BURSTS + 2
+    assert verdict.figures["commands_confirmed"] == 2
+
+
+def test_a_harmless_repetition_is_counted_and_good(tmp_path: Path) -> None:
+    run = Run()
+    run.messages.append(dict(run.messages[0]))
+    run.write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good
+    assert verdict.figures["duplicates"] == 1
+
+
+def drop_delivered(run: Run) -> None:
+    del run.messages[4]
+
+
+def drop_everywhere_upstream(run: Run) -> None:
+    del run.messages[4], run.stored[4]
+
+
+def double_in_the_database(run: Run) -> None:
+    run.stored.append(dict(run.stored[3]))
+
+
+def alter_delivered(run: Run) -> None:
+    run.messages[5]["distance_mm"] += 10
+
+
+def alter_in_the_database(run: Run) -> None:
+    run.stored[5]["battery_pct"] = 12
+
+
+def repeat_with_other_content(run: Run) -> None:
+    run.messages.append(dict(run.messages[2], quality="stuck"))
+
+
+def swap_two_contents(run: Run) -> None:
+    for rows in (run.messages, run.stored):
+        rows[1]["distance_mm"], rows[2]["distance_mm"] = 1003, 1002
+
+
+def reorder(run: Run) -> None:
+    run.messages[3], run.messages[4] = run.messages[4], run.messages[3]
+
+
+def cut_the_subscriber_short(run: Run) -> None:
+    run.cut = True
+
+
+def cut_the_world_short(run: Run) -> None:
+    run.world.pop()
+
+
+def invent_a_reading(run: Run) -> None:
+    row = Run._payload(BIN, fill(BURSTS + 1))
+    run.stored.append(row)
+    run.messages.append(row | {"outbox_no": 99})
+
+
+def forget_to_record_a_burst(run: Run) -> None:
+    del run.flash[BIN][6], run.stored[6], run.messages[6]
+    run.losses.append(
+        {"node": BIN, "epoch": EPOCH, "first_seq": 7, "last_seq": 7, "reason": "unused"}
+    )
+
+
+def declare_lost_what_lies_on_the_flash(run: Run) -> None:
+    del run.messages[6], run.stored[6]
+    run.losses.append(
+        {"node": BIN, "epoch": EPOCH, "first_seq": 7, "last_seq": 7, "reason": "unused"}
+    )
+
+
+def declare_lost_what_arrived(run: Run) -> None:
+    run.losses.append(
+        {"node": BIN, "epoch": EPOCH, "first_seq": 3, "last_seq": 3, "reason": "crc"}
+    )
+
+
+def forward_without_storing(run: Run) -> None:
+    del run.stored[8]
+
+
+def accept_a_replay(run: Run) -> None:
+    run.stored.append(run.stored.pop(2))
+
+
+def invent_a_result(run: Run) -> None:
+    run.flash[LAMP].pop()
+    run.stored.pop()
+    run.messages.pop()
+
+
+def answer_twice(run: Run) -> None:
+    run.results.append(dict(run.results[0], result="expired"))
+
+
+def never_answer(run: Run) -> None:
+    run.results.pop()
+
+
+LIES: list[Callable[[Run], None]] = [
+    drop_delivered, drop_everywhere_upstream, double_in_the_database, alter_delivered,
+    alter_in_the_database, repeat_with_other_content, swap_two_contents, reorder,
+    cut_the_subscriber_short, cut_the_world_short, invent_a_reading, forget_to_record_a_burst,
+    declare_lost_what_lies_on_the_flash, declare_lost_what_arrived, forward_without_storing,
+    accept_a_replay, invent_a_result, answer_twice, never_answer,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
+def test_each_lie_is_found(tmp_path: Path, lie: Callable[[Run], None]) -> None:
+    run = Run()
+    lie(run)
+    run.write(tmp_path)
+    assert not judge(tmp_path).good
