@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Breaks each mechanism on purpose and expects its test to fail: a test that cannot fail is none.
+
+Rule: a mutant is one replacement in one file of a copy of the tree; a test that stays green, or a
+text that is no longer there, is a failure of this run. docs/testing.md lists the same names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+TOP = Path(__file__).resolve().parents[1]
+_TEST_S = 180
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`name` says what is broken; `test` is what must turn red."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+INGEST = "gateway/tests/test_ingest.py"
+HIL_BIN = "hil_tests/test_bin.py"
+HIL_LAMP = "hil_tests/test_lamp.py"
+COMMANDS = "gateway/tests/test_commands.py"
+
+MUTANTS = [
+    Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
+           "        await self._ingest.commit()\n        await self._acknowledge",
+           "        await self._acknowledge",
+           "gateway/tests/test_backfill.py::test_gaps_are_fetched_and_acked_after_the_commit"),
+    Mutant("outbox ends without puback", "gateway/kerb_gateway/publisher.py",
+           "                self._flying[mid] = (outbox_no, topic, payload)\n",
+           "                self._done.append(outbox_no)\n",
+           "gateway/tests/test_publisher.py::test_rows_end_only_on_puback_and_the_window_holds"),
+    Mutant("refused message thrown away", "gateway/kerb_gateway/publisher.py",
+           'self._dead.append((*row, f"0x{reason:02x}"))', "self._done.append(row[0])",
+           "gateway/tests/test_publisher.py::test_rows_end_only_on_puback_and_the_window_holds"),
+    Mutant("gap one too short", "gateway/kerb_gateway/ingest.py",
+           "stream.gaps.append(Gap(stream.last_seq + 1, seq - 1))",
+           "stream.gaps.append(Gap(stream.last_seq + 1, seq - 2))", INGEST),
+    Mutant("MIC not compared", "shared/kerb_wire/ccm.py",
+           "if not same(wanted, tag):", "if False:", INGEST),
+    Mutant("peer chooses the tag length", "shared/kerb_wire/ccm.py",
+           "if len(tag) != tag_bytes:", "if len(tag) > tag_bytes:",
+           "shared/tests/test_contract.py"),
+    Mutant("replay stored", "gateway/kerb_gateway/ingest.py",
+           "return DUPLICATE if authenticated else REPLAY", "return ACCEPTED", INGEST),
+    Mutant("live advert fills a gap", "gateway/kerb_gateway/ingest.py",
+           "return FILLED if authenticated else HELD_BACK", "return FILLED", INGEST),
+    Mutant("jump limit off by one", "gateway/kerb_gateway/ingest.py",
+           "if seq - stream.last_seq > JUMP_LIMIT", "if seq - stream.last_seq >= JUMP_LIMIT",
+           INGEST),
+    Mutant("digests forgotten", "gateway/kerb_gateway/ingest.py",
+           "return DUPLICATE if known == digest else TAMPERED", "return DUPLICATE", INGEST),
+    Mutant("outbox numbers come back", "gateway/kerb_gateway/store/ledger.py",
+           "ledger._next_outbox = row[0][0] + 1", "ledger._next_outbox = 1", INGEST),
+    Mutant("tail of an old epoch forgotten", "gateway/kerb_gateway/ingest.py",
+           "                if old is not None:\n", "                if False:\n", INGEST),
+    Mutant("command number reused", "gateway/kerb_gateway/commands.py",
+           "self._next_no = rows[0][0] + 1", "self._next_no = max(1, rows[0][0])", COMMANDS),
+    Mutant("repeated command taken again", "gateway/kerb_gateway/commands.py",
+           "        return bool(rows)", "        return False", COMMANDS),
+    Mutant("unknown keys taken", "gateway/kerb_gateway/config.py",
+           'extra="forbid"', 'extra="ignore"', "gateway/tests/test_config.py"),
+    Mutant("number used before it is reserved", "firmware/kerb_node/sequence.py",
+           "            self._store.set_int(_KEY, self.block_end)\n", "",
+           f"{HIL_BIN}::test_power_cut_resumes_behind_the_reserved_block"),
+    Mutant("RTC memory believed after a reset", "firmware/kerb_node/bin.py",
+           'if supervisor.cause == "deep_sleep" else None', "",
+           f"{HIL_BIN}::test_reset_button_never_reuses_a_number"),
+    Mutant("advert before the record", "firmware/kerb_node/bin.py",
+           "            self._log.append(record)\n", "",
+           f"{HIL_BIN}::test_boot_makes_a_record_before_its_advert"),
+    Mutant("no echo is empty", "firmware/kerb_node/fill/estimate.py",
+           "return NO_DISTANCE, SIGMA_MAX_MM, OUT_OF_RANGE if heard else NO_ECHO, 0",
+           "return reach_mm, SIGMA_MAX_MM, GOOD, 0", f"{HIL_BIN}::test_no_echo_is_not_empty"),
+    Mutant("temperature ignored", "firmware/kerb_node/fill/sound.py",
+           "sqrt(1 + temperature_dc / 2731.5)", "sqrt(1 + 150 / 2731.5)",
+           f"{HIL_BIN}::test_temperature_is_taken_into_account"),
+    Mutant("watchdog never started", "firmware/kerb_node/app.py",
+           "    supervisor.watch(settings.watchdog_ms)\n", "",
+           f"{HIL_BIN}::test_a_frozen_application_is_restarted_by_the_watchdog"),
+    Mutant("lamp applies a number twice", "firmware/kerb_node/lamp.py",
+           "        if number == self.command_no:\n            return\n", "",
+           f"{HIL_LAMP}::test_a_command_sets_the_level_once"),
+    Mutant("lamp applies an expired command", "firmware/kerb_node/lamp.py",
+           "return _EXPIRED if life_s == 0 else _APPLIED", "return _APPLIED",
+           f"{HIL_LAMP}::test_an_override_ends_and_a_dead_command_is_not_applied"),
+    Mutant("lamp forgets its level", "firmware/kerb_node/lamp.py",
+           "            self._lamp.set(kept.level_pct)\n            if kept.override:\n",
+           "            if False:\n", f"{HIL_LAMP}::test_the_level_survives_a_watchdog_reset"),
+    Mutant("checker trusts repeated content", "tools/kerb_check/readings.py",
+           "            changed = differences(first.content, reading.content, times=True)\n",
+           "            changed = []\n", "tools/tests/test_checker.py"),
+]  # fmt: skip
+
+
+def _copy(target: Path) -> None:
+    """Copy what git tracks, and what it does not know yet, into `target`."""
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=TOP, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in names:
+        if (TOP / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TOP / name, target / name)
+
+
+def _red(tree: Path, mutant: Mutant) -> str:
+    """Return "" if the mutant's test fails in the broken tree, else what is wrong."""
+    path = tree / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        return f"its text stands {text.count(mutant.old)} times in {mutant.file}"
+    path.write_text(text.replace(mutant.old, mutant.new))
+    paths = os.pathsep.join(str(tree / name) for name in ("shared", "gateway", "tools"))
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", mutant.test],
+            cwd=tree, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+            timeout=_TEST_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "its test did not end"
+    finally:
+        path.write_text(text)
+    if answer.returncode == 1:
+        return ""
+    return "its test stays green" if answer.returncode == 0 else answer.stdout[-300:]
+
+
+def main() -> int:
+    """Try every mutant, or those whose name contains an argument."""
+    wanted = [m for m in MUTANTS if not sys.argv[1:] or any(a in m.name for a in sys.argv[1:])]
+    console = Console(stderr=True)
+    survivors = []
+    with tempfile.TemporaryDirectory() as scratch, Progress(console=console) as progress:
+        tree = Path(scratch)
+        _copy(tree)
+        task = progress.add_task("mutants", total=len(wanted))
+        for mutant in wanted:
+            progress.update(task, description=mutant.name)
+            why = _red(tree, mutant)
+            print(
+                f"{'killed  ' if not why else 'SURVIVED'}  {mutant.name}"
+                + (f": {why}" if why else "")
+            )
+            if why:
+                survivors.append(mutant.name)
+            progress.advance(task)
+    print(f"{len(wanted) - len(survivors)} passed, {len(survivors)} failed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
