@@ -88,6 +88,20 @@ def test_reset_button_never_reuses_a_number(bench: Bench) -> None:
     assert all(len(contents) == 1 for contents in bench.adverts().values())
 
 
+def test_reset_in_the_middle_of_a_wake(bench: Bench) -> None:
+    """RTC memory is older than the number that this wake has used: it must not be believed."""
+    first_record(bench)
+    bench.wait_awake()
+    deadline = time.monotonic() + 10
+    while 2 not in bench.adverts() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    bench.reset()
+    bench.wait_asleep()
+    numbers = [record["seq"] for record in bench.stored()]
+    assert len(numbers) == len(set(numbers)) == 3
+    assert all(len(contents) == 1 for contents in bench.adverts().values())
+
+
 def test_tilt_wakes_at_once(bench: Bench) -> None:
     first_record(bench)
     bench.press_tilt()

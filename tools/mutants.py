@@ -82,7 +82,7 @@ MUTANTS = [
            f"{HIL_BIN}::test_power_cut_resumes_behind_the_reserved_block"),
     Mutant("RTC memory believed after a reset", "firmware/kerb_node/bin.py",
            'if supervisor.cause == "deep_sleep" else None', "",
-           f"{HIL_BIN}::test_reset_button_never_reuses_a_number"),
+           f"{HIL_BIN}::test_reset_in_the_middle_of_a_wake"),
     Mutant("advert before the record", "firmware/kerb_node/bin.py",
            "            self._log.append(record)\n", "",
            f"{HIL_BIN}::test_boot_makes_a_record_before_its_advert"),

@@ -3,6 +3,8 @@
 Rule: no hardware here; a crash is counted, written down, and ends in a restart, never in silence.
 """
 
+import gc
+
 from kerb_wire.words import ROLES
 
 from kerb_node import board, config, identity, sleep
@@ -14,6 +16,7 @@ _SETTINGS = "/settings.json"
 _LOG = "/log"
 _UNPROVISIONED_SLEEP_MS = 3600000
 _CRASH_PAUSE_MS = 1000
+_LAMP_PAUSE_MS = 60000  # in safe mode; a lamp goes on burning meanwhile
 
 
 def run():
@@ -23,7 +26,8 @@ def run():
         print("settings:", complaint)
     store = identity.NvsStore()
     supervisor = Supervisor(store, settings.crash_limit)
-    if supervisor.cause != "deep_sleep" and console.asked_for(settings.console_window_ms):
+    # The RTS line resets the ESP32 as if by power; after a watchdog a lamp must not wait.
+    if supervisor.cause in ("power_on", "hard") and console.asked_for(settings.console_window_ms):
         print("kerbstone: maintenance; reset the board to start the application")
         return
     supervisor.watch(settings.watchdog_ms)
@@ -32,18 +36,23 @@ def run():
         print("kerbstone: unprovisioned: no valid identity in NVS or /identity.bin")
         sleep.retain(b"")
         sleep.until(_UNPROVISIONED_SLEEP_MS, ())
+    role = ROLES[row.role]
+    in_safe_mode = supervisor.safe_mode
     try:
-        _run_role(settings, store, row, supervisor)
+        _run_role(role, settings, store, row, supervisor)
     except Exception as error:  # the top of an unattended device: count it, write it, restart
         supervisor.crashed(error)
-        sleep.retain(b"")  # whatever is in RTC memory may be older than the numbers used
-        sleep.until(_CRASH_PAUSE_MS, ())
+        if role == "lamp":
+            supervisor.pause(_LAMP_PAUSE_MS if in_safe_mode else _CRASH_PAUSE_MS)
+            sleep.until(1, ())
+        # Safe mode that crashes itself would else wear the flash once a second.
+        sleep.until(settings.safe_mode_wake_ms if in_safe_mode else _CRASH_PAUSE_MS, ())
 
 
-def _run_role(settings, store, row, supervisor):
+def _run_role(role, settings, store, row, supervisor):
+    gc.collect()  # what importing left behind would else split the heap for good
     epoch = identity.epoch_of(store)
     log = ReadingLog(_LOG, epoch, settings.log_segments, settings.log_rows)
-    role = ROLES[row.role]
     if role == "lamp":
         from kerb_node.lamp import LampNode
 

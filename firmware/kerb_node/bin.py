@@ -4,11 +4,11 @@ Rule: the record is on flash before its advert is on the air; an advert of the s
 has the same bytes.
 """
 
+import gc
 import os
 import time
 
 from kerb_wire import advert, bthome, keys, provisioning, records
-from kerb_wire.limits import AUTH_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from kerb_wire.words import (
     EVENTS,
     FLAG_CONNECTABLE,
@@ -19,7 +19,7 @@ from kerb_wire.words import (
     code,
 )
 
-from kerb_node import retained, sleep
+from kerb_node import retained, sleep, visit
 from kerb_node.dialogue import Dialogue
 from kerb_node.fill.estimate import estimate
 from kerb_node.fill.sound import NOMINAL_TEMPERATURE_DC
@@ -37,7 +37,6 @@ _NOT_MEASURED = code(QUALITIES, "not_measured")
 
 _LOW_BATTERY_PCT = 15
 _GREETING_WAKES = 16  # after a boot the door stays open that many wakes, unless a gateway came
-_POLL_MS = 5
 _SHORTEST_SLEEP_MS = 200
 
 
@@ -54,6 +53,8 @@ class BinNode:
         self._service = service
         self._started_ms = time.ticks_ms()
         kept = retained.unpack(sleep.recall()) if supervisor.cause == "deep_sleep" else None
+        # Good for this wake only: if it is broken off, its numbers may have been used already.
+        sleep.retain(b"")
         if kept is not None and kept.epoch == epoch:
             self._resume(store, kept)
         else:
@@ -71,6 +72,7 @@ class BinNode:
         self._same_count = 0
         self._last_echo_us = 0
         self._was_service = 0
+        self._was_tilted = 0
         self._record = None
 
     def _resume(self, store, kept):
@@ -86,6 +88,7 @@ class BinNode:
         self._same_count = kept.same_count
         self._last_echo_us = kept.last_echo_us
         self._was_service = kept.service
+        self._was_tilted = kept.tilted
         self._record = kept.record
 
     def run(self):
@@ -108,16 +111,20 @@ class BinNode:
             return None if self._was_service and self._record else _SERVICE
         if self._record is None:
             return _BOOT
-        return _TILT if self._board.tilt.value() == 0 else _PERIODIC
+        if not self._was_tilted and (self._board.tilted() or sleep.woken_by_pin()):
+            return _TILT
+        return _PERIODIC
 
     def _make_record(self, event):
         distance_mm, sigma_mm, quality = records.NO_DISTANCE, 0, _NOT_MEASURED
         pings = echoes = 0
-        temperature_dc = self._board.temperature_dc()
+        temperature_dc, battery_pct = records.NO_TEMPERATURE, records.NO_BATTERY
+        if event != _CRASH:  # in safe mode no sensor is touched: it may be what crashed
+            temperature_dc = self._board.temperature_dc()
+            battery_pct = self._board.battery_pct()
         if event not in (_SERVICE, _CRASH):
             pings = self._settings.pings
             distance_mm, sigma_mm, quality, echoes = self._measure(temperature_dc)
-        battery_pct = self._board.battery_pct()
         backlog = min(255, self._sequence.last_seq - self._acked_seq)
         uptime_s = self._uptime.now_s()
         return records.pack_fill(
@@ -181,28 +188,37 @@ class BinNode:
         data = bthome.advertising_data(
             bthome.seal(new_ecb(key), address, row.seq, objects, triggered=row.event != _PERIODIC)
         )
+        gc.collect()  # the radio's stack takes its memory from what the heap leaves
         radio = Radio()
         if row.flags & FLAG_CONNECTABLE:
             radio.serve()
-            radio.advertise(data, settings.advert_interval_ms, True)
-            self._await_peer(radio)
+            self._receive(radio, data)
         else:
             radio.advertise(data, settings.advert_interval_ms, False)
-            time.sleep_ms(settings.advert_ms)
+            self._supervisor.pause(settings.advert_ms)
         radio.quiet()
         radio.off()
 
-    def _await_peer(self, radio):
+    def _receive(self, radio, data):
+        """Hold the door open for connect_window_ms; a stranger does not close it."""
+        settings = self._settings
+        radio.advertise(data, settings.advert_interval_ms, True)
         start = time.ticks_ms()
-        while time.ticks_diff(time.ticks_ms(), start) < self._settings.connect_window_ms:
+        while time.ticks_diff(time.ticks_ms(), start) < settings.connect_window_ms:
+            self._supervisor.feed()
             if radio.connected:
-                self._converse(radio)
-                return
-            time.sleep_ms(_POLL_MS)
+                dialogue = self._dialogue()
+                visit.serve(radio, dialogue, self._supervisor.feed, time)
+                if dialogue.proven:
+                    self._greeted = 1
+                    if self._supervisor.safe_mode:
+                        self._supervisor.leave_safe_mode()
+                    return
+                radio.advertise(data, settings.advert_interval_ms, True)
+            time.sleep_ms(visit.POLL_MS)
 
-    def _converse(self, radio):
-        """Serve one peer: it must prove itself within AUTH_TIMEOUT_MS and be done in time."""
-        dialogue = Dialogue(
+    def _dialogue(self):
+        return Dialogue(
             new_ecb,
             self._identity.root_key,
             # The radio is on, so the chip's generator is fed by its noise (ESP-IDF, "Random
@@ -212,23 +228,6 @@ class BinNode:
             self._log,
             self._acknowledge,
         )
-        start = time.ticks_ms()
-        while radio.connected and not dialogue.done:
-            self._supervisor.feed()
-            for answer in dialogue.feed(radio.read()):
-                if not radio.write(answer):
-                    break
-            passed_ms = time.ticks_diff(time.ticks_ms(), start)
-            if passed_ms > SESSION_TIMEOUT_MS or (
-                passed_ms > AUTH_TIMEOUT_MS and not dialogue.proven
-            ):
-                break
-            time.sleep_ms(_POLL_MS)
-        if dialogue.proven:
-            self._greeted = 1
-            if self._supervisor.safe_mode:
-                self._supervisor.leave_safe_mode()
-        radio.drop()
 
     def _describe(self, nonce):
         """Return HelloNode's fields without the tag."""
@@ -279,6 +278,7 @@ class BinNode:
                 same_count=self._same_count,
                 last_echo_us=self._last_echo_us,
                 service=1 if self._service else 0,
+                tilted=1 if self._board.tilted() else 0,
                 record=self._record,
             )
         )

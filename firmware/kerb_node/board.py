@@ -56,9 +56,14 @@ class BinBoard:
         reading_uv = adc.read_uv()
         return charge_pct(reading_uv) if reading_uv > 500000 else NO_BATTERY
 
+    def tilted(self):
+        """Tell whether the bin lies on its side: the switch is closed."""
+        return self.tilt.value() == 0
+
     def wake_pins(self):
         """Return the pins that may end a deep sleep, the most urgent first."""
-        return (self.tilt,)
+        # A switch that is closed already would wake the chip at once, again and again.
+        return () if self.tilted() else (self.tilt,)
 
 
 class LampBoard:

@@ -12,7 +12,7 @@ DEFAULTS = {
     "wake_interval_ms": (900000, 500, 86400000),
     "service_wake_ms": (30000, 500, 3600000),
     "pings": (7, 3, 15),
-    "ping_gap_ms": (60, 40, 1000),
+    "ping_gap_ms": (60, 40, 100),
     "blind_zone_mm": (250, 0, 1000),
     "reach_mm": (4500, 500, 10000),
     "advert_ms": (400, 50, 10000),
@@ -30,7 +30,7 @@ DEFAULTS = {
     "baudrate": (19200, 1200, 115200),
     "fade_ms": (2000, 0, 60000),
     # both
-    "watchdog_ms": (30000, 2000, 300000),
+    "watchdog_ms": (30000, 3000, 300000),  # the longest burst takes 2.7 s
     "crash_limit": (3, 1, 20),
     "console_window_ms": (2000, 0, 10000),
     "log_segments": (16, 2, 64),

@@ -16,6 +16,7 @@ from kerb_wire.errors import WireError
 _NAMESPACE = "kerb"
 _BLOB = "identity"
 _EPOCH = "epoch"
+_SEQ_BLOCK = "seq_block"
 _PATH = "/identity.bin"
 _ECB = 1  # cryptolib's mode number
 
@@ -61,10 +62,16 @@ class NvsStore:
 
 
 def _proven(blob):
+    """Return the row of a blob that is whole and this chip's own, or None."""
     try:
-        return provisioning.unpack(blob)
+        row = provisioning.unpack(blob)
     except WireError:
         return None
+    if row.node_id != own_node_id():
+        # A copied flash: two chips with one key would use the same nonces.
+        print("kerbstone: the identity is another board's:", row.node_id.hex())
+        return None
+    return row
 
 
 def _read_file():
@@ -75,6 +82,14 @@ def _read_file():
         return b""
 
 
+def _write_file(blob):
+    try:
+        with open(_PATH, "wb") as file:
+            file.write(blob)
+    except OSError as error:
+        print("kerbstone: the second copy of the identity is not written:", error)
+
+
 def load(store):
     """Return the Identity row of this board, or None if it is unprovisioned."""
     in_nvs = store.get_blob(_BLOB)
@@ -82,8 +97,7 @@ def load(store):
     row = _proven(in_nvs)
     if row is not None:
         if in_file != in_nvs:
-            with open(_PATH, "wb") as file:
-                file.write(in_nvs)
+            _write_file(in_nvs)
         return row
     row = _proven(in_file)
     if row is not None:
@@ -92,9 +106,13 @@ def load(store):
 
 
 def epoch_of(store):
-    """Return this node's epoch; makes a new random one when NVS does not know any."""
+    """Return this node's epoch; makes a new random one when NVS does not know any.
+
+    Without the reserved block's end the epoch counts as lost too: a count that began anew under
+    the same epoch would use its numbers twice under one key.
+    """
     known = store.get_int(_EPOCH, 0)
-    if known:
+    if known and store.get_int(_SEQ_BLOCK, 0):
         return known
     fresh = (int.from_bytes(os.urandom(4), "little") & 0x7FFFFFFF) or 1
     store.set_int(_EPOCH, fresh)

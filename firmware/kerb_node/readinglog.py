@@ -32,7 +32,8 @@ class ReadingLog:
 
     def _list(self):
         names = [name for name in os.listdir(self._directory) if name.endswith(_SUFFIX)]
-        return sorted(int(name[: -len(_SUFFIX)]) for name in names)
+        stems = [name[: -len(_SUFFIX)] for name in names]
+        return sorted(int(stem) for stem in stems if stem.isdigit())
 
     def _path(self, number):
         return f"{self._directory}/{number:08d}{_SUFFIX}"
@@ -73,7 +74,7 @@ class ReadingLog:
                 return None
 
     def first_seq(self):
-        """Return the oldest number on flash of this epoch; 1 more than nothing: 0."""
+        """Return the oldest number of this epoch that is on flash; 0: there is none."""
         for number in self._numbers:
             header = self._header(number)
             if header is not None and header.epoch == self._epoch:
@@ -112,42 +113,56 @@ class ReadingLog:
         The caller bounds the range; numbers above the newest row count as unused.
         """
         want = first_seq
-        damaged = False
-        mine = self._of_epoch(epoch)
-        # Before the first row of the oldest file numbers were overwritten, unless it is file 1.
-        missing = _OVERWRITTEN if not mine or mine[0][0] > 1 else _UNUSED
-        for index in range(len(mine)):
-            number, header_seq = mine[index]
-            if index + 1 < len(mine) and mine[index + 1][1] <= want:
-                missing = _UNUSED
-                continue  # every row of this file is older than what is wanted
-            if header_seq > last_seq:
+        files = self._files_of(epoch)
+        missing = self._before(files)
+        for record in self._rows_from(files, first_seq):
+            if record is None:
+                missing = _CRC
+                continue
+            seq = records.seq_of(record)
+            if seq > last_seq:
                 break
-            for record in self._rows_of(number):
-                if record is None:
-                    damaged = True
-                    continue
-                seq = records.seq_of(record)
-                if seq > last_seq:
-                    break
-                if seq >= want:
-                    if seq > want:
-                        yield records.pack_lost(want, seq - 1, _CRC if damaged else missing)
-                    yield record
-                    want = seq + 1
-                damaged = False
-                missing = _UNUSED
+            if seq >= want:
+                if seq > want:
+                    yield records.pack_lost(want, seq - 1, missing)
+                yield record
+                want = seq + 1
+            missing = _UNUSED  # rows ascend without holes, but for numbers that no row ever had
         if want <= last_seq:
-            yield records.pack_lost(want, last_seq, _CRC if damaged else self._rest(mine, missing))
+            yield records.pack_lost(want, last_seq, missing)
 
-    def _rest(self, mine, missing):
-        return missing if not mine else _UNUSED
+    def _files_of(self, epoch):
+        """Return [(file number, first seq)] of an epoch, oldest first; first seq None: damaged.
 
-    def _of_epoch(self, epoch):
-        """Return [(file number, first seq)] of an epoch's segments, oldest first."""
+        A file whose header is damaged may be anybody's, so it stands in every epoch's list.
+        """
         found = []
         for number in self._numbers:
             header = self._header(number)
-            if header is not None and header.epoch == epoch:
+            if header is None:
+                found.append((number, None))
+            elif header.epoch == epoch:
                 found.append((number, header.first_seq))
         return found
+
+    def _before(self, files):
+        """Return why numbers before the first of an epoch's files are not there."""
+        # Behind another epoch's file nothing of this epoch was ever removed. Else say the worse:
+        # "unused" is only said of what is known to have carried no reading.
+        if files and files[0][0] != self._numbers[0]:
+            return _UNUSED
+        return _OVERWRITTEN
+
+    def _rows_from(self, files, seq):
+        """Yield the records of `files` from the one that may hold `seq` on; None for damage."""
+        start = 0
+        for index in range(len(files)):
+            first = files[index][1]
+            if first is not None and first <= seq:
+                start = index
+        for number, first in files[start:]:
+            if first is None:
+                yield None
+                continue
+            for record in self._rows_of(number):
+                yield record

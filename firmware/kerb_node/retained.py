@@ -30,6 +30,7 @@ _LAYOUT = Layout(
         Field("same_count", "u8"),  # wakes in a row with the very same echo
         Field("last_echo_us", "u32"),
         Field("service", "u8", 0, 1),
+        Field("tilted", "u8", 0, 1),
         Field("record", f"bytes{RECORD_BYTES}"),
     ),
 )

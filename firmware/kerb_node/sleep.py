@@ -22,6 +22,11 @@ def recall():
     return machine.RTC().memory()
 
 
+def woken_by_pin():
+    """Tell whether a pin ended the deep sleep, even if it has gone back since."""
+    return machine.wake_reason() == machine.EXT0_WAKE
+
+
 def retain(block):
     """Keep `block` (at most 2,048 bytes) in RTC memory."""
     machine.RTC().memory(block)

@@ -6,6 +6,7 @@ safe mode, and one good run ends the count.
 
 import io
 import sys
+import time
 
 import machine
 from kerb_wire.words import RESET_CAUSES, code
@@ -13,6 +14,7 @@ from kerb_wire.words import RESET_CAUSES, code
 _CRASHES = "crashes"
 _PATH = "/crash.txt"
 _TEXT_MAX_BYTES = 1024
+_NAP_MS = 500
 
 _CAUSES = {
     machine.PWRON_RESET: "power_on",
@@ -53,6 +55,13 @@ class Supervisor:
         if self._watchdog is not None:
             self._watchdog.feed()
 
+    def pause(self, duration_ms):
+        """Wait awake, outputs as they are, with the watchdog fed."""
+        start = time.ticks_ms()
+        while time.ticks_diff(time.ticks_ms(), start) < duration_ms:
+            self.feed()
+            time.sleep_ms(min(_NAP_MS, duration_ms))
+
     def good(self):
         """The run did its work: the next crash counts from one again."""
         if self.crashes and not self.safe_mode:
@@ -78,5 +87,6 @@ class Supervisor:
             print("crash record not written: the flash is full or failing")
 
     def _count(self):
-        self.crashes += 1
+        # Past the limit there is nothing more to count, and each write wears the flash.
+        self.crashes = min(self.crashes + 1, self._crash_limit)
         self._store.set_int(_CRASHES, self.crashes)

@@ -42,7 +42,8 @@ class Radio:
         if event == _IRQ_CENTRAL_CONNECT:
             self._peer = data[0]
         elif event == _IRQ_CENTRAL_DISCONNECT:
-            self._peer = None
+            if data[0] == self._peer:  # a late word about an earlier peer changes nothing
+                self._peer = None
         elif event == _IRQ_GATTS_WRITE:
             self._arrived = True
         elif event == _IRQ_MTU_EXCHANGED:
@@ -115,6 +116,7 @@ class Radio:
         self._peer = None
         self._mtu_bytes = gatt.ATT_MTU_DEFAULT_BYTES
         self._arrived = False
+        self._ble.gatts_read(self._down)  # what it left behind is not the next peer's
 
     def off(self):
         """Switch the radio off."""

@@ -18,7 +18,10 @@ def asked_for(window_ms):
     poll.register(sys.stdin, select.POLLIN)
     start = time.ticks_ms()
     while time.ticks_diff(time.ticks_ms(), start) < window_ms:
-        if poll.poll(50):
-            # End of file polls as readable too: a closed console asks for nothing.
-            return bool(sys.stdin.read(1))
+        try:
+            if poll.poll(50):
+                # End of file polls as readable too: a closed console asks for nothing.
+                return bool(sys.stdin.read(1))
+        except KeyboardInterrupt:
+            return True  # Ctrl-C, which is what mpremote and people send first
     return False

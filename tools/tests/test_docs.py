@@ -1,0 +1,63 @@
+"""Tables in docs/ and the code say the same; links lead somewhere; nothing private is named."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def test_generated_tables_are_as_the_code_says() -> None:
+    answer = subprocess.run(
+        [sys.executable, str(TOP / "tools" / "generate_docs.py"), "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_pins_are_as_the_board_file_says() -> None:
+    text = (TOP / "firmware" / "kerb_node" / "board.py").read_text()
+    pins = {
+        target.id: node.value.value
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    table = dict(
+        re.findall(r"^\| ([\w -]+?) \| (\d+) \|", (TOP / "docs/hardware.md").read_text(), re.M)
+    )
+    names = {
+        "trigger": "BIN_TRIGGER",
+        "echo": "BIN_ECHO",
+        "thermistor": "BIN_THERMISTOR",
+        "battery": "BIN_BATTERY",
+        "tilt": "BIN_TILT",
+        "service": "SERVICE",
+        "PWM": "LAMP_PWM",
+        "RS-485 TX": "LAMP_TX",
+        "RS-485 RX": "LAMP_RX",
+        "RS-485 DE": "LAMP_DE",
+    }
+    assert {name: int(table[name]) for name in names} == {n: pins[p] for n, p in names.items()}
+
+
+def test_links_in_the_docs_lead_somewhere() -> None:
+    for page in [TOP / "README.md", *(TOP / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_command_is_in_the_docs() -> None:
+    from kerb_tools.cli import _COMMANDS
+
+    text = "".join(p.read_text() for p in [TOP / "README.md", TOP / "CHANGELOG.md"])
+    text += "".join(page.read_text() for page in (TOP / "docs").glob("*.md"))
+    for name in _COMMANDS:
+        assert f"kerb {name}" in text, name
