@@ -151,6 +151,42 @@ def test_a_damaged_row_is_said_as_crc(directory="pure_node_log"):
     clear(directory)
 
 
+def lost(log, epoch, first_seq, last_seq):
+    """Return [(first, last, reason)] of what the log says is gone."""
+    rows = [records.unpack(one) for one in log.read(epoch, first_seq, last_seq)]
+    return [(row.seq, row.last_seq, row.reason) for row in rows if row.kind == records.LOST]
+
+
+def test_what_is_gone_is_said_with_its_true_reason(directory="pure_node_log"):
+    overwritten, unused, crc = 0, 1, 2
+    clear(directory)
+    log = ReadingLog(directory, 5, 3, 4)
+    assert lost(log, 5, 1, 3) == [(1, 3, overwritten)]  # an empty flash proves nothing
+    for seq in list(range(1, 21)):
+        log.append(fill_record(seq))
+    assert lost(log, 5, 1, 4) == [(1, 4, overwritten)]  # wholly before the oldest row
+    assert lost(log, 5, 1, 20) == [(1, 8, overwritten)]
+    assert lost(log, 9, 1, 4) == [(1, 4, overwritten)]  # an epoch that left nothing
+    other = ReadingLog(directory, 6, 3, 4)
+    other.append(fill_record(3))
+    assert lost(other, 6, 1, 3) == [(1, 2, unused)]  # behind the other epoch's files
+    assert lost(other, 5, 13, 20) == []  # the older epoch is still there
+    # 13 to 16, 17 to 20, epoch 6: the middle header is damaged.
+    middle = f"{directory}/{sorted(os.listdir(directory))[1]}"
+    with open(middle, "rb") as file:
+        data = bytearray(file.read())
+    data[9] ^= 1
+    with open(middle, "wb") as file:
+        file.write(data)
+    damaged = ReadingLog(directory, 6, 3, 4)
+    assert lost(damaged, 5, 13, 20) == [(17, 20, crc)]
+    assert lost(damaged, 6, 3, 3) == []
+    with open(f"{directory}/notes.seg", "wb") as file:
+        file.write(b"not ours")
+    assert lost(ReadingLog(directory, 6, 3, 4), 6, 3, 3) == []
+    clear(directory)
+
+
 def test_settings():
     good = config.Settings('{"pings": 5}')
     assert good.pings == 5 and not good.complaints

@@ -3,22 +3,24 @@
 import sys
 
 import pure_node
+import pure_session
 
 
 def main():
     passed = failed = 0
-    for name in sorted(dir(pure_node)):
-        if name.startswith("test_"):
-            try:
-                getattr(pure_node, name)()
-                passed += 1
-            except Exception as error:
-                failed += 1
-                print("FAILED", name)
-                if hasattr(sys, "print_exception"):
-                    sys.print_exception(error)
-                else:
-                    print(repr(error))
+    for module in (pure_node, pure_session):
+        for name in sorted(dir(module)):
+            if name.startswith("test_"):
+                try:
+                    getattr(module, name)()
+                    passed += 1
+                except Exception as error:
+                    failed += 1
+                    print("FAILED", name)
+                    if hasattr(sys, "print_exception"):
+                        sys.print_exception(error)
+                    else:
+                        print(repr(error))
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)
 

@@ -16,7 +16,7 @@ TOP = HERE.parents[1]
 
 @pytest.mark.parametrize("which", ["cpython", "micropython"])
 def test_pure_node(which: str, tmp_path: Path) -> None:
-    paths = [str(HERE), str(TOP / "firmware"), str(TOP / "shared")]
+    paths = [str(HERE), str(TOP / "firmware"), str(TOP / "shared"), str(TOP / "shared/tests")]
     if which == "cpython":
         program, name = [sys.executable], "PYTHONPATH"
     else:
