@@ -1,0 +1,232 @@
+"""What befalls a bin in years, on a virtual board: lost memories, copied flash, tilt, strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from boards import KEY, NODE_ID, BareWorld, bin_board
+from kerb_check import flash
+from kerb_sim.air.medium import Air
+from kerb_sim.board.spec import BLOCK_BYTES
+from kerb_sim.board.virtual import VirtualBoard
+from kerb_wire import frame, gatt, messages, provisioning, session
+from littlefs import LittleFS
+from littlefs.context import UserContext
+from streets import interpreter
+
+_WAKE_S = 15.0
+OURS = provisioning.pack(0, 0, NODE_ID, KEY, b"test")
+
+
+def live(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(work())
+
+
+async def one_wake(board: VirtualBoard) -> None:
+    await board.power_on()
+    await board.wait_for("sleeping", timeout_s=_WAKE_S)
+
+
+def stored(board: VirtualBoard) -> list[Any]:
+    return flash.read(board.spec.flash_path, NODE_ID.hex()).readings
+
+
+def mounted(board: VirtualBoard) -> tuple[Any, Any]:
+    """Return (the board's file system, the memory that holds its blocks)."""
+    image = board.spec.flash_path.read_bytes()
+    context = UserContext(len(image))
+    context.buffer = bytearray(image)
+    blocks = len(image) // BLOCK_BYTES
+    return LittleFS(context=context, block_size=BLOCK_BYTES, block_count=blocks), context
+
+
+def identities(board: VirtualBoard) -> tuple[bytes, bytes]:
+    """Return the identity's copies: (in NVS, in the file)."""
+    nvs = json.loads(board.spec.nvs_path.read_text())["kerb"]
+    disk, _ = mounted(board)
+    try:
+        with disk.open("identity.bin", "rb") as file:
+            in_file = file.read()
+    except FileNotFoundError:
+        in_file = b""
+    return bytes.fromhex(nvs.get("identity", "")), in_file
+
+
+def put_file(board: VirtualBoard, blob: bytes) -> None:
+    """Lay another identity.bin on the flash while the board is off."""
+    disk, context = mounted(board)
+    with disk.open("identity.bin", "wb") as file:
+        file.write(blob)
+    board.spec.flash_path.write_bytes(bytes(context.buffer))
+
+
+def put_nvs(board: VirtualBoard, **changes: Any) -> None:
+    everything = json.loads(board.spec.nvs_path.read_text())
+    space = everything["kerb"] | changes
+    everything["kerb"] = {key: value for key, value in space.items() if value is not None}
+    board.spec.nvs_path.write_text(json.dumps(everything))
+
+
+def test_a_lost_nvs_is_mended_and_begins_a_new_epoch(tmp_path: Path) -> None:
+    async def story() -> None:
+        board = bin_board(tmp_path / "node", BareWorld())
+        await one_wake(board)
+        await board.power_cut()
+        board.spec.nvs_path.write_text("{}")
+        await one_wake(board)
+        await board.close()
+        before, after = stored(board)
+        assert before.identity.epoch != after.identity.epoch
+        assert after.identity.seq == 1
+        assert identities(board) == (OURS, OURS)
+
+    live(story)
+
+
+def test_a_count_that_is_lost_alone_begins_a_new_epoch(tmp_path: Path) -> None:
+    async def story() -> None:
+        board = bin_board(tmp_path / "node", BareWorld())
+        await one_wake(board)
+        await board.power_cut()
+        put_nvs(board, seq_block=None)
+        await one_wake(board)
+        await board.close()
+        numbers = [(one.identity.epoch, one.identity.seq) for one in stored(board)]
+        assert len(set(numbers)) == 2, "a number was used twice under one key"
+
+    live(story)
+
+
+def test_a_damaged_file_is_mended_from_nvs(tmp_path: Path) -> None:
+    async def story() -> None:
+        board = bin_board(tmp_path / "node", BareWorld())
+        put_file(board, OURS[:-1])
+        await one_wake(board)
+        await board.close()
+        assert identities(board) == (OURS, OURS)
+        assert len(stored(board)) == 1
+
+    live(story)
+
+
+def test_without_an_identity_the_board_says_so_and_is_silent(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path / "node", world)
+        put_nvs(board, identity=None)
+        put_file(board, b"")
+        await one_wake(board)
+        await board.close()
+        assert "unprovisioned" in board.console()
+        assert not world.adverts and not stored(board)
+
+    live(story)
+
+
+def test_a_copied_flash_is_refused(tmp_path: Path) -> None:
+    """Two chips with one key would use the same nonces."""
+
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path / "node", world)
+        other = provisioning.pack(0, 0, b"\xa4\xcf\x12\x00\x00\x20", KEY, b"test")
+        put_nvs(board, identity=other.hex())
+        put_file(board, other)
+        await one_wake(board)
+        assert "another board's" in board.console()
+        assert not world.adverts
+        put_file(board, OURS)  # the right copy wins over the wrong one, and mends it
+        await one_wake(board)
+        await board.close()
+        assert identities(board) == (OURS, OURS) and len(world.adverts) == 1
+
+    live(story)
+
+
+def test_bad_settings_are_reported_and_the_node_measures(tmp_path: Path) -> None:
+    async def story() -> None:
+        board = bin_board(tmp_path / "node", BareWorld(), pings=99, pongs=1)
+        await one_wake(board)
+        await board.close()
+        assert "pings = 99: not 3 to 15, 7 used" in board.console()
+        assert "pongs: no such setting" in board.console()
+        (only,) = stored(board)
+        assert only.content["quality"] == "good"
+
+    live(story)
+
+
+def test_a_bin_that_stays_tilted_says_it_once_and_sleeps(tmp_path: Path) -> None:
+    """A level that is there already must not wake the chip again and again."""
+
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path / "node", world, wake_interval_ms=60000)
+        await one_wake(board)
+        world.levels[33] = 0
+        board.pin_changed(33)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        board.pin_changed(33)
+        await asyncio.sleep(0.5)
+        assert board.state == "sleeping"
+        await board.close()
+        assert [one.content["event"] for one in stored(board)] == ["boot", "tilt"]
+
+    live(story)
+
+
+def test_service_makes_one_record_and_repeats_its_advert(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = BareWorld()
+        world.levels[32] = 0
+        board = bin_board(tmp_path / "node", world)
+        await one_wake(board)
+        for _ in range(2):
+            await board.wait_for("running", timeout_s=_WAKE_S)
+            await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        (only,) = stored(board)
+        assert only.content["event"] == "service"
+        assert only.content["quality"] == "not_measured"
+        assert {number: len(contents) for number, contents in world.adverts.items()} == {1: 1}
+        assert board.counts["deep_sleep"] >= 2
+
+    live(story)
+
+
+def test_a_stranger_does_not_close_the_door(tmp_path: Path) -> None:
+    """After a peer that proves nothing the board advertises on, and hears the next one."""
+
+    async def story() -> None:
+        world = BareWorld()
+        made = bin_board(tmp_path / "node", world, connect_window_ms=6000, wake_interval_ms=60000)
+        air = Air(1)
+        board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=air)
+        address = ":".join(f"{octet:02X}" for octet in provisioning.address_of(NODE_ID))
+        await board.power_on()
+        stranger = await air.connect(address, "stranger", 10.0)
+        heard: list[bytes] = []
+        async with asyncio.timeout(5):
+            while stranger.open:  # the node drops it: nothing was proved
+                await asyncio.sleep(0.02)
+        second = await air.connect(address, "second", 5.0)
+        second.on_notify = lambda handle, data: heard.append(data)
+        down = next(
+            one.handle
+            for one in second.station.services[0].characteristics
+            if one.uuid == gatt.DOWN_UUID
+        )
+        hello = messages.encode(messages.HELLO_GATEWAY, 1, bytes(16), 5, 1000)
+        await second.write(down, frame.encode(session.plain(hello)))
+        async with asyncio.timeout(5):
+            while not heard:
+                await asyncio.sleep(0.02)
+        await board.close()
+        assert len(world.adverts[1]) == 1
+
+    live(story)
