@@ -161,12 +161,10 @@ class LampNode:
 
     async def _main(self):
         self._write(_BOOT, _NONE, 0, None)
-        # Held, so that no task is collected while it runs.
-        self._tasks = [
-            asyncio.create_task(work)
-            for work in (self._keep_rules(), self._keep_log(), self._keep_state())
-        ]
-        await self._serve()
+        # A part that fails ends them all: the crash is counted and the lamp starts anew.
+        await asyncio.gather(
+            self._serve(), self._keep_rules(), self._keep_log(), self._keep_state()
+        )
 
     async def _serve(self):
         """Answer the bus."""

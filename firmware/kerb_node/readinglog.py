@@ -41,15 +41,21 @@ class ReadingLog:
     def append(self, record):
         """Store a packed 24-byte record; it is on flash when this returns."""
         row = segment.pack_row(record)
-        if self._numbers and self._fits(self._numbers[-1]):
-            with open(self._path(self._numbers[-1]), "ab") as file:
+        newest = self._numbers[-1] if self._numbers else 0
+        if newest and self._fits(newest):
+            with open(self._path(newest), "ab") as file:
                 file.write(row)
             return
-        self._make_room()
-        number = self._numbers[-1] + 1 if self._numbers else 1
-        with open(self._path(number), "wb") as file:
+        if not newest or not self._is_empty(newest):
+            self._make_room()
+            newest += 1
+            self._numbers.append(newest)
+        with open(self._path(newest), "wb") as file:
             file.write(segment.pack_header(self._epoch, records.seq_of(record)) + row)
-        self._numbers.append(number)
+
+    def _is_empty(self, number):
+        """Tell whether the power went before a segment's first row: it may be written anew."""
+        return os.stat(self._path(number))[6] < segment.HEADER_BYTES + segment.ROW_BYTES
 
     def _fits(self, number):
         """Tell whether the newest segment takes one more row of this epoch."""

@@ -1,4 +1,4 @@
-"""What befalls a bin in years, on a virtual board: lost memories, copied flash, tilt, strangers."""
+"""What befalls a bin in years, on a virtual board: lost memory, copied flash, tilt, strangers."""
 
 from __future__ import annotations
 
