@@ -61,6 +61,7 @@ def run_street(
     duration_s: float,
     during: Callable[[Demo], Awaitable[None]] | None = None,
     faults: plan.Plan | None = None,
+    adapters: tuple[str, ...] = ("hci0",),
 ) -> Verdict:
     """Run a street with a gateway and return the checker's verdict over it."""
     street = Street(
@@ -72,6 +73,7 @@ def run_street(
         interpreter=interpreter(),
         dbus_daemon=need("dbus-daemon", find_dbus_daemon()),
         faults=faults or calm(duration_s),
+        adapters=adapters,
     )
     need("mosquitto", find_mosquitto())
     asyncio.run(Demo(street, duration_s, SEED, lambda line: None, during).run())

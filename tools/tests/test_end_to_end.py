@@ -5,9 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sqlite3
 from pathlib import Path
 
+import paho.mqtt.client as mqtt
+from aes import new_ecb
+from kerb_sim.air.medium import Advert
+from kerb_sim.street import Member
 from kerb_tools.demo.run import Demo
+from kerb_wire import advert, bthome, keys, records
+from kerb_wire.provisioning import address_of
+from paho.mqtt.enums import CallbackAPIVersion
 from streets import SEED, assert_accounted, run_street
 
 _KILLS = 20
@@ -66,6 +74,71 @@ def test_bluetooth_daemon_dies_and_returns(tmp_path: Path) -> None:
     verdict = run_street(tmp_path, bins=2, lamps=0, duration_s=16, during=die)
     assert config in (tmp_path / "run" / "gateway.toml").read_text()
     assert_accounted(verdict)
+
+
+def test_hostile_adverts_two_adapters_and_bad_commands(tmp_path: Path) -> None:
+    """Forged, replayed and jumped adverts, each heard twice; repeated and malformed commands."""
+
+    def forged(data: bytes) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1])
+
+    def jumped(demo: Demo, member: Member) -> bytes:
+        """A valid MIC with a counter far ahead: only who has the key can make it."""
+        key = bytes.fromhex((demo.street.run_dir / "keys" / f"{member.name}.key").read_text())
+        with sqlite3.connect(demo.street.run_dir / "gateway.sqlite") as db:
+            (epoch,) = db.execute(
+                "select epoch from streams join nodes using (node_no) where node_id = ?",
+                [member.name],
+            ).fetchone()
+        ecb = new_ecb(keys.advert_key(new_ecb, key, epoch))
+        record = records.pack_fill(1, 90000, 1, 1000, 1, 0, 200, 90, 0, 7, 7, 0, 0)
+        objects = advert.objects_of(records.unpack(record), epoch)
+        address = address_of(bytes.fromhex(member.name))
+        return bthome.advertising_data(bthome.seal(ecb, address, 90000, objects))
+
+    async def attack(demo: Demo) -> None:
+        street = demo.street
+        await asyncio.sleep(7)
+        member = street.members[0]
+        address = member.board.radio.address
+        old = street._heard[address]
+        await asyncio.sleep(4)
+        counter = int.from_bytes(old[-8:-4], "little")
+        for kind, data in (
+            ("replay", old),
+            ("forge", forged(old)),
+            ("forge", jumped(demo, member)),
+        ):
+            street.record.write(kind, node=member.name, counter=counter)
+            street.air.inject(Advert(address, data, -50, False))
+            await asyncio.sleep(0.3)
+        lamp = next(one.name for one in street.members if one.role == "lamp")
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.connect("127.0.0.1", street.broker.port)
+        client.loop_start()
+        topic = f"kerb/v1/demo/gw1/{lamp}/cmd"
+        again = {"command_id": "demo-1", "level_pct": 55, "hold_s": 60, "ttl_s": 9}
+        for payload in (
+            json.dumps(again),
+            "{",
+            json.dumps({"command_id": "bad", "level_pct": 900}),
+        ):
+            client.publish(topic, payload, qos=1).wait_for_publish(5)
+        client.disconnect()
+        client.loop_stop()
+
+    verdict = run_street(
+        tmp_path, bins=2, lamps=1, duration_s=14, during=attack, adapters=("hci0", "hci1")
+    )
+    assert_accounted(verdict)
+    assert verdict.figures["replays_injected"] == verdict.figures["replays_rejected"] == 3
+    log = (tmp_path / "run" / "gateway.log").read_text()
+    for word in ("quarantined", "command repeated", "level_pct = 900"):
+        assert word in log
+    with sqlite3.connect(tmp_path / "run" / "gateway.sqlite") as db:
+        counted = dict(db.execute("select name, sum(value) from counters group by name"))
+    assert counted["duplicate"] > 10  # the second adapter hears everything too
+    assert counted["advert with a wrong MIC"] >= 1
 
 
 def test_sigterm_ends_the_gateway_cleanly(tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ class Store:
 
     async def _run(self, work: Callable[..., Result], *arguments: Any) -> Result:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, work, *arguments)
+        # Shielded: a batch whose waiter is cancelled (SIGTERM) is still written, in its turn.
+        # Dropped from the queue it would be lost, while the memory already counts on it.
+        return await asyncio.shield(loop.run_in_executor(self._thread, work, *arguments))
 
     async def write(self, operations: Sequence[Operation]) -> None:
         """Do all operations in one transaction; on return they are durable. StoreError else."""

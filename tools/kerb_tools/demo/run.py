@@ -25,6 +25,7 @@ _QUIET_S = 1.0
 _READY_S = 15.0
 _STOP_S = 10.0
 _COMMANDS_WANTED = 40
+_COMMAND_PAUSE_S = 0.25
 _LAST_COMMAND_S = 6.0
 _GATEWAY = "gw1"
 
@@ -144,7 +145,8 @@ class Demo:
         useful_s = max(1.0, self._duration_s - 3.0 - _LAST_COMMAND_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(useful_s):
-                await commander.run(lamps, useful_s / _COMMANDS_WANTED)
+                interval_s = max(_COMMAND_PAUSE_S, useful_s / _COMMANDS_WANTED)
+                await commander.run(lamps, interval_s)
 
     async def _wait(self, duration_s: float, what: str, watched: asyncio.Future[None]) -> None:
         end = time.monotonic() + duration_s
