@@ -34,6 +34,8 @@ def run():
     row = identity.load(store)
     if row is None:
         print("kerbstone: unprovisioned: no valid identity in NVS or /identity.bin")
+        row = identity.remnant(store)
+    if row is None:
         sleep.retain(b"")
         sleep.until(_UNPROVISIONED_SLEEP_MS, ())
     role = ROLES[row.role]

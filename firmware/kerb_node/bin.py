@@ -181,6 +181,8 @@ class BinNode:
         )
 
     def _announce(self, row):
+        if self._identity.root_key is None:
+            return  # the key is lost: store on, until a technician brings a new one
         settings = self._settings
         key = keys.advert_key(new_ecb, self._identity.root_key, self._epoch)
         address = provisioning.address_of(self._identity.node_id)

@@ -1,8 +1,8 @@
 """Who this node is: the provisioned identity in two copies, the epoch, and small numbers in NVS.
 
-Rule: the first copy that proves itself wins and mends the other; without any the node is
-unprovisioned and says so. NVS lost but the file intact means a new epoch, so that no counter
-restarts under the same key.
+Rule: the first copy that proves itself wins and mends the other. With both lost the node says so
+and goes on with what needs no key, as long as NVS knows its role. NVS lost but the file intact
+means a new epoch, so that no counter restarts under the same key.
 """
 
 import os
@@ -17,6 +17,7 @@ _NAMESPACE = "kerb"
 _BLOB = "identity"
 _EPOCH = "epoch"
 _SEQ_BLOCK = "seq_block"
+_ROLE_AND_UNIT = "role_unit"
 _PATH = "/identity.bin"
 _ECB = 1  # cryptolib's mode number
 
@@ -98,11 +99,30 @@ def load(store):
     if row is not None:
         if in_file != in_nvs:
             _write_file(in_nvs)
-        return row
+        return _remembered(store, row)
     row = _proven(in_file)
-    if row is not None:
-        store.set_blob(_BLOB, in_file)
+    if row is None:
+        return None
+    store.set_blob(_BLOB, in_file)
+    return _remembered(store, row)
+
+
+def _remembered(store, row):
+    store.set_int(_ROLE_AND_UNIT, row.role << 8 | row.unit)
     return row
+
+
+def remnant(store):
+    """Return an Identity row with the root key None for a board that lost both copies, or None.
+
+    It may measure, store and serve what is auth=none; nothing of it goes on the air.
+    """
+    known = store.get_int(_ROLE_AND_UNIT, -1)
+    if known < 0:
+        return None
+    return provisioning.IDENTITY_LAYOUT.Row(
+        provisioning.MAGIC, 1, known >> 8, known & 0xFF, own_node_id(), None, b""
+    )
 
 
 def epoch_of(store):

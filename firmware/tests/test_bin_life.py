@@ -127,6 +127,28 @@ def test_without_an_identity_the_board_says_so_and_is_silent(tmp_path: Path) -> 
     live(story)
 
 
+def test_with_the_root_key_lost_the_board_says_so_and_stores_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path / "node", world)
+        await one_wake(board)
+        await board.power_cut()
+        put_nvs(board, identity=None)
+        put_file(board, b"")
+        await one_wake(board)
+        assert "unprovisioned" in board.console()
+        assert set(world.adverts) == {1}, "advertised without a key"
+        await board.power_cut()
+        put_file(board, OURS)  # a technician has been here: what was stored is still to be had
+        await one_wake(board)
+        await board.close()
+        assert [one.identity.seq for one in stored(board)] == [1, 257, 513]
+        assert len({one.identity.epoch for one in stored(board)}) == 1
+        assert set(world.adverts) == {1, 513}
+
+    live(story)
+
+
 def test_a_copied_flash_is_refused(tmp_path: Path) -> None:
     """Two chips with one key would use the same nonces."""
 
