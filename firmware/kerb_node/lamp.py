@@ -34,6 +34,7 @@ _REFUSED = code(OUTCOMES, "refused")
 _FADE_STEP_MS = 20
 _RULES_MS = 200
 _KEEP_MS = 5000
+_GOOD_RUN_MS = 600000  # crashes further apart than that are not counted as in a row
 _BURN_NVS_S = 3600  # flash wear: burn hours reach NVS once an hour, RTC memory every few seconds
 
 
@@ -222,8 +223,9 @@ class LampNode:
         while True:
             self._retain()
             await asyncio.sleep_ms(_KEEP_MS)
-            self._supervisor.good()
             now_ms = self._uptime.now_ms()
+            if now_ms >= _GOOD_RUN_MS:
+                self._supervisor.leave_safe_mode()
             if self._lamp.level_pct:
                 rest_ms += now_ms - last_ms
                 self._burn_s += rest_ms // 1000

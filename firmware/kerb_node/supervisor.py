@@ -69,9 +69,10 @@ class Supervisor:
             self._store.set_int(_CRASHES, 0)
 
     def leave_safe_mode(self):
-        """A person or a gateway has been here: try the application again at the next wake."""
-        self.crashes = 0
-        self._store.set_int(_CRASHES, 0)
+        """Someone has been here, or all was well for long: the count begins anew."""
+        if self.crashes:
+            self.crashes = 0
+            self._store.set_int(_CRASHES, 0)
 
     def crashed(self, error):
         """Count a crash and keep its traceback in /crash.txt (at most 1,024 bytes)."""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from aes import new_ecb
 from boards import KEY, NODE_ID, BareWorld, bin_board
 from kerb_check import flash
-from kerb_sim.air.medium import Air
+from kerb_sim.air.medium import Air, Connection
 from kerb_sim.board.spec import BLOCK_BYTES
 from kerb_sim.board.virtual import VirtualBoard
 from kerb_wire import frame, gatt, messages, provisioning, session
@@ -19,6 +20,7 @@ from littlefs.context import UserContext
 from streets import interpreter
 
 _WAKE_S = 15.0
+ADDRESS = ":".join(f"{octet:02X}" for octet in provisioning.address_of(NODE_ID))
 OURS = provisioning.pack(0, 0, NODE_ID, KEY, b"test")
 
 
@@ -29,6 +31,28 @@ def live(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 async def one_wake(board: VirtualBoard) -> None:
     await board.power_on()
     await board.wait_for("sleeping", timeout_s=_WAKE_S)
+
+
+async def greet(connection: Connection) -> Any:
+    """Prove that this central is the gateway; return the node's hello."""
+    heard: list[bytes] = []
+    decoder = frame.Decoder()
+    connection.on_notify = lambda handle, data: heard.extend(decoder.feed(data))
+    down = next(
+        one.handle
+        for one in connection.station.services[0].characteristics
+        if one.uuid == gatt.DOWN_UUID
+    )
+    handshake = session.GatewayHandshake(new_ecb, KEY, bytes(16), 5, 1000)
+    await connection.write(down, frame.encode(session.plain(handshake.hello())))
+    async with asyncio.timeout(5):
+        while not heard:
+            await asyncio.sleep(0.02)
+    node, proof, channel = handshake.finish(heard[0][1:])
+    await connection.write(down, frame.encode(session.plain(proof)))
+    bye = channel.seal(messages.encode(messages.BYE))
+    await connection.write(down, frame.encode(bye))
+    return node
 
 
 def stored(board: VirtualBoard) -> list[Any]:
@@ -221,6 +245,33 @@ def test_service_makes_one_record_and_repeats_its_advert(tmp_path: Path) -> None
     live(story)
 
 
+def test_a_gateway_that_proves_itself_ends_safe_mode(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = BareWorld()
+        made = bin_board(
+            tmp_path / "node", world, crash_limit=1, safe_mode_wake_ms=1000, connect_window_ms=6000
+        )
+        air = Air(1)
+        board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=air)
+        echo_us = world.echo_us
+        world.echo_us = lambda pin: "no number"  # type: ignore[method-assign,assignment,return-value]
+        await board.power_on()
+        async with asyncio.timeout(_WAKE_S):
+            while not world.adverts:
+                await asyncio.sleep(0.02)
+        world.echo_us = echo_us  # type: ignore[method-assign]
+        await greet(await air.connect(ADDRESS, "gateway", 5.0))
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        first, second = stored(board)[:2]
+        assert (first.content["event"], first.content["quality"]) == ("crash", "not_measured")
+        assert (second.content["event"], second.content["quality"]) == ("periodic", "good")
+
+    live(story)
+
+
 def test_a_stranger_does_not_close_the_door(tmp_path: Path) -> None:
     """After a peer that proves nothing the board advertises on, and hears the next one."""
 
@@ -229,25 +280,14 @@ def test_a_stranger_does_not_close_the_door(tmp_path: Path) -> None:
         made = bin_board(tmp_path / "node", world, connect_window_ms=6000, wake_interval_ms=60000)
         air = Air(1)
         board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=air)
-        address = ":".join(f"{octet:02X}" for octet in provisioning.address_of(NODE_ID))
         await board.power_on()
-        stranger = await air.connect(address, "stranger", 10.0)
-        heard: list[bytes] = []
+        stranger = await air.connect(ADDRESS, "stranger", 10.0)
         async with asyncio.timeout(5):
             while stranger.open:  # the node drops it: nothing was proved
                 await asyncio.sleep(0.02)
-        second = await air.connect(address, "second", 5.0)
-        second.on_notify = lambda handle, data: heard.append(data)
-        down = next(
-            one.handle
-            for one in second.station.services[0].characteristics
-            if one.uuid == gatt.DOWN_UUID
-        )
-        hello = messages.encode(messages.HELLO_GATEWAY, 1, bytes(16), 5, 1000)
-        await second.write(down, frame.encode(session.plain(hello)))
-        async with asyncio.timeout(5):
-            while not heard:
-                await asyncio.sleep(0.02)
+        second = await air.connect(ADDRESS, "second", 5.0)
+        node = await greet(second)
+        assert node.node_id == NODE_ID and node.last_seq == 1
         await board.close()
         assert len(world.adverts[1]) == 1
 
