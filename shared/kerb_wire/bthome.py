@@ -10,6 +10,7 @@ import struct
 
 from kerb_wire.ccm import decrypt, encrypt
 from kerb_wire.errors import KIND, ORDER, RANGE, SIZE, TRUNCATED, LocalFault, RemoteFault
+from kerb_wire.layout import is_whole
 from kerb_wire.limits import ADVERT_OBJECTS_MAX_BYTES, SEQ_MAX
 
 UUID16 = 0xFCD2
@@ -44,8 +45,8 @@ def encode_objects(objects):
     out = b""
     before = -1
     for number, value in objects:
-        if number < before:
-            raise LocalFault("objects", number, "ids in ascending order")
+        if not is_whole(number, max(0, before), 0xFF):
+            raise LocalFault("objects", number, "ids (0 to 255) in ascending order")
         before = number
         out += _encode_object(number, value)
     if len(out) > ADVERT_OBJECTS_MAX_BYTES:
@@ -55,15 +56,15 @@ def encode_objects(objects):
 
 def _encode_object(number, value):
     if number in (RAW, TEXT):
-        if len(value) > 0xFF:
-            raise LocalFault("raw", len(value), "at most 255 bytes")
+        if not isinstance(value, (bytes, bytearray)) or len(value) > 0xFF:
+            raise LocalFault("raw", value, "at most 255 bytes")
         return bytes([number, len(value)]) + bytes(value)
     if number not in OBJECTS:
         raise LocalFault("object id", number, "an id of OBJECTS, or RAW")
     name, size, signed, _ = OBJECTS[number]
     low = -(1 << (8 * size - 1)) if signed else 0
     high = (1 << (8 * size - 1)) - 1 if signed else (1 << (8 * size)) - 1
-    if not isinstance(value, int) or not low <= value <= high:
+    if not is_whole(value, low, high):
         raise LocalFault(name, value, f"{low} to {high}")
     return bytes([number]) + (value & ((1 << (8 * size)) - 1)).to_bytes(size, "little")
 
@@ -114,7 +115,7 @@ def seal(ecb, address, counter, objects, triggered=False):
     address: the *advertised* address, 6 bytes as printed; counter: u32, never used twice under
     one key; objects: bytes of encode_objects.
     """
-    if not 0 <= counter <= SEQ_MAX:
+    if not is_whole(counter, 0, SEQ_MAX):
         raise LocalFault("counter", counter, "a u32")
     info = DEVICE_INFO_ENCRYPTED | (DEVICE_INFO_TRIGGERED if triggered else 0)
     packed = struct.pack("<I", counter)

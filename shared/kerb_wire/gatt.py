@@ -4,6 +4,8 @@ Rule: the characteristics carry frames (frame.py) cut into ATT-sized chunks; GAT
 meaning.
 """
 
+from kerb_wire.errors import LocalFault
+
 SERVICE_UUID = "6b657262-7374-6f6e-6500-000000000001"
 DOWN_UUID = "6b657262-7374-6f6e-6500-000000000002"  # write: gateway to node
 UP_UUID = "6b657262-7374-6f6e-6500-000000000003"  # notify: node to gateway
@@ -14,6 +16,11 @@ ATT_MTU_WANTED_BYTES = 247  # fills one data-length-extended packet of 251 bytes
 
 
 def chunks(frame, mtu_bytes):
-    """Return `frame` cut into values that one notification or write can carry."""
+    """Return `frame` cut into values that one notification or write can carry.
+
+    mtu_bytes: the connection's ATT MTU, at least 23 (Core 5.4 Vol 3 Part G 5.2.1).
+    """
+    if mtu_bytes < ATT_MTU_DEFAULT_BYTES:
+        raise LocalFault("mtu_bytes", mtu_bytes, f"at least {ATT_MTU_DEFAULT_BYTES}")
     step = mtu_bytes - ATT_HEADER_BYTES
     return [frame[at : at + step] for at in range(0, len(frame), step)]

@@ -9,6 +9,7 @@ Sources: RFC 4493 (AES-CMAC); NIST SP 800-108 for a MAC as a key derivation func
 import struct
 
 from kerb_wire.errors import LocalFault
+from kerb_wire.layout import is_whole
 from kerb_wire.limits import SEQ_MAX
 
 KEY_BYTES = 16
@@ -49,7 +50,7 @@ def derive(new_ecb, key, label, context=b""):
 
 def advert_key(new_ecb, root_key, epoch):
     """Return k_advert, the BTHome bind key of one epoch (u32)."""
-    if not 0 <= epoch <= SEQ_MAX:
+    if not is_whole(epoch, 0, SEQ_MAX):
         raise LocalFault("epoch", epoch, "a u32")
     return derive(new_ecb, root_key, b"advert", struct.pack("<I", epoch))
 

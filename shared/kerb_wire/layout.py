@@ -13,6 +13,11 @@ _FORMATS = {"u8": "B", "u16": "H", "u32": "I", "i16": "h"}
 _BOUNDS = {"u8": (0, 0xFF), "u16": (0, 0xFFFF), "u32": (0, 0xFFFFFFFF), "i16": (-32768, 32767)}
 
 
+def is_whole(value, low: int, high: int) -> bool:
+    """Tell whether `value` is a whole number (True and False are none) from low to high."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
 class Field:
     """One field: `kind` is u8, u16, u32, i16, `bytesN` (fixed) or `rest` (last, at most `high`).
 
@@ -49,9 +54,9 @@ class Field:
             return isinstance(value, (bytes, bytearray)) and len(value) == self.fixed_bytes
         if self.kind == "rest":
             return isinstance(value, (bytes, bytearray)) and self.low <= len(value) <= self.high
-        if not isinstance(value, int) or isinstance(value, bool):
-            return False
-        return self.low <= value <= self.high or value == self.extra
+        if self.extra is not None and is_whole(value, self.extra, self.extra):
+            return True
+        return is_whole(value, self.low, self.high)
 
 
 class Layout:

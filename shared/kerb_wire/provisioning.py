@@ -8,7 +8,7 @@ radio is off).
 import struct
 
 from kerb_wire.crc import crc32
-from kerb_wire.errors import CHECKSUM, TRUNCATED, RemoteFault
+from kerb_wire.errors import CHECKSUM, RANGE, TRUNCATED, LocalFault, RemoteFault
 from kerb_wire.layout import Field, Layout
 from kerb_wire.limits import SITE_MAX_BYTES
 from kerb_wire.words import ROLES
@@ -33,6 +33,8 @@ IDENTITY_LAYOUT = Layout(
 def pack(role, unit, node_id, root_key, site):
     """Return the blob; role: a number of words.ROLES; site: 1 to 24 bytes of UTF-8."""
     body = IDENTITY_LAYOUT.pack(MAGIC, 1, role, unit, node_id, root_key, site)
+    if not _is_utf8(site):
+        raise LocalFault("Identity.site", site, "UTF-8")
     return body + struct.pack("<I", crc32(body))
 
 
@@ -46,7 +48,17 @@ def unpack(blob):
     row = IDENTITY_LAYOUT.unpack(body)
     if row.magic != MAGIC:
         raise RemoteFault(CHECKSUM, "not an identity blob")
+    if not _is_utf8(row.site):
+        raise RemoteFault(RANGE, f"Identity.site = {row.site!r}: UTF-8")
     return row
+
+
+def _is_utf8(data):
+    try:
+        bytes(data).decode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def address_of(node_id):

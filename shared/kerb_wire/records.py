@@ -7,7 +7,7 @@ times are the node's own (boot_no, uptime_s), never wall time.
 import struct
 
 from kerb_wire.errors import KIND, TRAILING, TRUNCATED, LocalFault, RemoteFault
-from kerb_wire.layout import Field, Layout
+from kerb_wire.layout import Field, Layout, is_whole
 from kerb_wire.limits import SEQ_MAX
 from kerb_wire.words import EVENTS, FAULTS_MASK, FLAGS_MASK, LOSSES, OUTCOMES, QUALITIES, REASONS
 
@@ -84,9 +84,9 @@ def pack_lamp(
     boot_no, seq, uptime_s, level_pct, reason, faults, event, outcome, burn_min, command_no
 ):
     """Return a LAMP record; event and outcome are numbers of words.EVENTS and words.OUTCOMES."""
-    if not 0 <= event < len(EVENTS):
+    if not is_whole(event, 0, len(EVENTS) - 1):
         raise LocalFault("event", event, f"0 to {len(EVENTS) - 1}")
-    if not 0 <= outcome < len(OUTCOMES):
+    if not is_whole(outcome, 0, len(OUTCOMES) - 1):
         raise LocalFault("outcome", outcome, f"0 to {len(OUTCOMES) - 1}")
     return LAMP_LAYOUT.pack(
         RECORD_VERSION,
@@ -105,7 +105,9 @@ def pack_lamp(
 
 def pack_lost(seq, last_seq, reason):
     """Return a LOST record for seq..last_seq (both included); reason: a number of words.LOSSES."""
-    if not seq <= last_seq <= SEQ_MAX:
+    if not is_whole(seq, 0, SEQ_MAX):
+        raise LocalFault("seq", seq, f"0 to {SEQ_MAX}")
+    if not is_whole(last_seq, seq, SEQ_MAX):
         raise LocalFault("last_seq", last_seq, f"{seq} to {SEQ_MAX}")
     return LOST_LAYOUT.pack(RECORD_VERSION, LOST, 0, seq, 0, reason, bytes(3), last_seq, 0)
 

@@ -10,6 +10,7 @@ reads token and state back: a late answer to an older request carries an older t
 """
 
 from kerb_wire.errors import RANGE, SIZE, LocalFault, RemoteFault
+from kerb_wire.layout import is_whole
 from kerb_wire.limits import FILE_READ_MAX_RECORDS
 from kerb_wire.records import RECORD_BYTES
 
@@ -76,8 +77,8 @@ def pack(table, values):
     """Return the registers (list of u16) of `values`, a dict name -> int for the whole table."""
     registers = []
     for name, words in table:
-        value = values[name]
-        if not isinstance(value, int) or not 0 <= value < 1 << (16 * words):
+        value = values.get(name)
+        if not is_whole(value, 0, (1 << (16 * words)) - 1):
             raise LocalFault(name, value, f"0 to {(1 << (16 * words)) - 1}")
         for index in range(words - 1, -1, -1):
             registers.append((value >> (16 * index)) & 0xFFFF)
@@ -93,8 +94,8 @@ def unpack(table, registers):
     for name, words in table:
         value = 0
         for register in registers[at : at + words]:
-            if not 0 <= register <= 0xFFFF:
-                raise RemoteFault(RANGE, f"{name}: a register of {register}")
+            if not is_whole(register, 0, 0xFFFF):
+                raise RemoteFault(RANGE, f"{name}: a register of {register!r}")
             value = value << 16 | register
         values[name] = value
         at += words

@@ -3,27 +3,12 @@
 from aes import new_ecb
 from kerb_wire import bthome, ccm, crc, keys
 from kerb_wire.errors import RemoteFault
+from rfc3610 import VECTORS
 
 
 def h(text):
     return bytes.fromhex(text.replace(" ", ""))
 
-
-# RFC 3610 section 8, packet vectors 1, 2, 3 (M = 8) and 7, 8 (M = 10):
-# (nonce, whole packet, bytes of it that are only authenticated, M, result behind them)
-RFC3610_KEY = h("c0c1c2c3c4c5c6c7c8c9cacbcccdcecf")
-RFC3610 = (
-    ("00000003020100a0a1a2a3a4a5", 31, 8, 8,
-     "588c979a61c663d2f066d0c2c0f989806d5f6b61dac38417e8d12cfdf926e0"),
-    ("00000004030201a0a1a2a3a4a5", 32, 8, 8,
-     "72c91a36e135f8cf291ca894085c87e3cc15c439c9e43a3ba091d56e10400916"),
-    ("00000005040302a0a1a2a3a4a5", 33, 8, 8,
-     "51b1e5f44a197d1da46b0f8e2d282ae871e838bb64da8596574adaa76fbd9fb0c5"),
-    ("00000009080706a0a1a2a3a4a5", 31, 8, 10,
-     "0135d1b2c95f41d5d1d4fec185d166b8094e999dfed96c048c56602c97acbb7490"),
-    ("0000000a090807a0a1a2a3a4a5", 32, 8, 10,
-     "7b75399ac0831dd2f0bbd75879a2fd8f6cae6b6cd9b7db24c17b4433f434963f34b4"),
-)  # fmt: skip
 
 # RFC 4493 section 4.
 RFC4493_KEY = h("2b7e151628aed2a6abf7158809cf4f3c")
@@ -38,28 +23,37 @@ RFC4493 = (
 )  # fmt: skip
 
 
+def vector(number):
+    """Return (ecb, nonce, aad, MIC bytes, plaintext, ciphertext and MIC) of a packet vector."""
+    key, nonce, aad, tag_bytes, text, wanted = VECTORS[number - 1]
+    return new_ecb(h(key)), h(nonce), h(aad), tag_bytes, h(text), h(wanted)
+
+
 def test_rfc3610():
-    ecb = new_ecb(RFC3610_KEY)
-    for nonce, size, clear, tag_bytes, wanted in RFC3610:
-        packet = bytes(range(size))
-        aad, text = packet[:clear], packet[clear:]
-        cipher, tag = ccm.encrypt(ecb, h(nonce), text, aad, tag_bytes)
-        assert cipher + tag == h(wanted), nonce
-        assert ccm.decrypt(ecb, h(nonce), cipher, tag, aad, tag_bytes) == text
+    assert len(VECTORS) == 24
+    for number in range(1, 25):
+        ecb, nonce, aad, tag_bytes, text, wanted = vector(number)
+        cipher, tag = ccm.encrypt(ecb, nonce, text, aad, tag_bytes)
+        assert cipher + tag == wanted, number
+        assert ccm.decrypt(ecb, nonce, cipher, tag, aad, tag_bytes) == text, number
 
 
 def test_ccm_refuses_every_changed_bit():
-    ecb = new_ecb(RFC3610_KEY)
-    nonce, size, clear, tag_bytes, _ = RFC3610[0]
-    packet = bytes(range(size))
-    cipher, tag = ccm.encrypt(ecb, h(nonce), packet[clear:], packet[:clear], tag_bytes)
-    whole = cipher + tag
+    ecb, nonce, aad, tag_bytes, _, wanted = vector(1)
+    whole = nonce + aad + wanted
     for bit in range(8 * len(whole)):
         broken = bytearray(whole)
         broken[bit // 8] ^= 1 << (bit % 8)
+        broken = bytes(broken)
+        rest = broken[len(nonce) + len(aad) :]
         try:
             ccm.decrypt(
-                ecb, h(nonce), bytes(broken[:-8]), bytes(broken[-8:]), packet[:clear], tag_bytes
+                ecb,
+                broken[: len(nonce)],
+                rest[:-tag_bytes],
+                rest[-tag_bytes:],
+                broken[len(nonce) : len(nonce) + len(aad)],
+                tag_bytes,
             )
         except RemoteFault as fault:
             assert fault.reason == "mic"
@@ -68,7 +62,7 @@ def test_ccm_refuses_every_changed_bit():
 
 
 def test_the_peer_does_not_choose_the_tag_length():
-    ecb = new_ecb(RFC3610_KEY)
+    ecb = new_ecb(bytes(range(16)))
     nonce = bytes(13)
     cipher, tag = ccm.encrypt(ecb, nonce, b"secret", b"", 8)
     for size in range(8):
@@ -86,11 +80,39 @@ def test_rfc4493():
         assert keys.cmac(ecb, h(message)) == h(wanted)
 
 
+BTHOME_ADDRESS = h("5448e68f80a5")
+BTHOME_DATA = h("41a47266c95f730011223378237214")
+
+
 def test_bthome_published_vector():
     ecb = new_ecb(h("231d39c1d7cc1ab1aee224cd096db932"))
-    counter, text = bthome.unseal(ecb, h("5448e68f80a5"), h("41a47266c95f730011223378237214"))
+    counter, text = bthome.unseal(ecb, BTHOME_ADDRESS, BTHOME_DATA)
     assert counter == 0x33221100
     assert bthome.decode_objects(text) == [(0x02, 2506), (0x03, 5055)]
+    assert bthome.encode_objects([(0x02, 2506), (0x03, 5055)]) == text
+    assert bthome.seal(ecb, BTHOME_ADDRESS, counter, text) == BTHOME_DATA
+
+
+def test_an_advert_refuses_every_changed_bit_and_every_cut():
+    ecb = new_ecb(h("231d39c1d7cc1ab1aee224cd096db932"))
+    cases = [BTHOME_DATA[:size] for size in range(len(BTHOME_DATA))] + [BTHOME_DATA + b"\x00"]
+    for bit in range(8 * len(BTHOME_DATA)):
+        broken = bytearray(BTHOME_DATA)
+        broken[bit // 8] ^= 1 << (bit % 8)
+        cases.append(bytes(broken))
+    for data in cases:
+        try:
+            bthome.unseal(ecb, BTHOME_ADDRESS, data)
+        except RemoteFault as fault:
+            assert fault.blame == "remote"
+        else:
+            raise AssertionError(f"{data!r} was taken")
+    try:
+        bthome.unseal(ecb, BTHOME_ADDRESS[:5] + b"\xa6", BTHOME_DATA)
+    except RemoteFault as fault:
+        assert fault.reason == "mic"
+    else:
+        raise AssertionError("another node's address was taken")
 
 
 def test_modbus_crc():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import contract_crypto
+import contract_fields
 import contract_messages
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ SHARED = HERE.parent
 
 _CASES = [
     getattr(module, name)
-    for module in (contract_crypto, contract_messages)
+    for module in (contract_crypto, contract_fields, contract_messages)
     for name in sorted(dir(module))
     if name.startswith("test_")
 ]
