@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,27 @@ def test_what_was_not_committed_never_happened(tmp_path: Path) -> None:
         assert stream.gaps == [Gap(2, 4)]
         assert third.ingest.advert(heard(5)).kind == ingest.DUPLICATE  # digests are kept too
         await third.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_cancelled_commit_is_still_written(tmp_path: Path) -> None:
+    """SIGTERM cancels whoever waits; the batch in the writer's queue must not go with him."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        parts.ingest.advert(heard(1))
+        busy = asyncio.ensure_future(parts.store._run(time.sleep, 0.3))
+        await asyncio.sleep(0.05)
+        commit = asyncio.ensure_future(parts.ingest.commit())
+        await asyncio.sleep(0.05)
+        commit.cancel()
+        await asyncio.gather(commit, busy, return_exceptions=True)
+        parts.ingest.advert(heard(2))
+        await parts.ingest.commit()
+        assert await parts.column("select seq from readings order by reading_no") == [1, 2]
+        await parts.store.close()
 
     asyncio.run(story())
 

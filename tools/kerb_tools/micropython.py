@@ -10,9 +10,12 @@ import json
 import sys
 
 from rich.console import Console
+from rich.progress import Progress
 
 from kerb_tools.interpreter import InterpreterError, find
 from kerb_tools.interpreter.routes import ROUTES
+
+_STEPS = 5  # what the longest way round, building, says about itself
 
 
 def main(arguments: list[str]) -> int:
@@ -25,11 +28,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object for programs")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    with console.status("looking for MicroPython") as status:
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("looking for MicroPython", total=_STEPS)
 
         def say(line: str) -> None:
             console.print(line, highlight=False)
-            status.update(line)
+            progress.update(task, description=line, advance=1)
 
         try:
             found = find(

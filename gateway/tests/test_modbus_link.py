@@ -1,0 +1,73 @@
+"""The Modbus link over a real pty with the real pymodbus: late answers are nobody's answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tty
+from pathlib import Path
+
+import pytest
+from kerb_gateway.config import BusPart
+from kerb_gateway.errors import LinkError
+from kerb_gateway.links.modbus import NO_COMMAND, ModbusBus
+from kerb_wire import registers
+from kerb_wire.crc import crc16_modbus
+from parts import LAMP_ID, Parts, log
+
+_REQUEST_BYTES = 13 + 2 * registers.CONTROL_WORDS
+
+
+class LateLamp:
+    """Answers each request when the next one comes: what a slow unit looks like."""
+
+    def __init__(self) -> None:
+        self.master, slave = os.openpty()
+        tty.setraw(slave)
+        self.path = Path(os.ttyname(slave))
+        os.set_blocking(self.master, False)
+        self._held = b""
+        self._token: bytes | None = None
+        self.punctual = False
+        asyncio.get_running_loop().add_reader(self.master, self._read)
+
+    def _read(self) -> None:
+        self._held += os.read(self.master, 512)
+        while len(self._held) >= _REQUEST_BYTES:
+            request, self._held = self._held[:_REQUEST_BYTES], self._held[_REQUEST_BYTES:]
+            before, self._token = self._token, request[-4:-2]
+            token = self._token if self.punctual else before
+            if token is not None:
+                os.write(self.master, self._answer(token))
+
+    @staticmethod
+    def _answer(token: bytes) -> bytes:
+        values = {name: 0 for name, _ in registers.STATUS} | {"node_id": int(LAMP_ID, 16)}
+        words = registers.pack(registers.STATUS, values)
+        data = token + b"".join(word.to_bytes(2, "big") for word in words)
+        body = bytes([1, 0x17, len(data)]) + data
+        return body + crc16_modbus(body).to_bytes(2, "little")
+
+
+def test_a_late_answer_is_not_taken_for_the_next(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        lamp = LateLamp()
+        part = BusPart(
+            name="street", port=lamp.path, parity="N", poll_interval_s=3000, timeout_ms=150,
+            quiet_ms=20,
+        )  # fmt: skip
+        bus = ModbusBus(part, [parts.nodes[1]], parts.ingest, log)
+        task = asyncio.ensure_future(bus.run())
+        await asyncio.sleep(0.6)  # its first poll has gone without an answer
+        with pytest.raises(LinkError, match="older request"):
+            await bus.exchange(parts.nodes[1], NO_COMMAND)
+        assert bus.late_answers == 1
+        lamp.punctual = True
+        assert (await bus.exchange(parts.nodes[1], NO_COMMAND))["node_id"] == int(LAMP_ID, 16)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        asyncio.get_running_loop().remove_reader(lamp.master)
+        await parts.store.close()
+
+    asyncio.run(story())
