@@ -12,7 +12,6 @@ from kerb_node.links import console
 from kerb_node.readinglog import ReadingLog
 from kerb_node.supervisor import Supervisor
 
-_SETTINGS = "/settings.json"
 _LOG = "/log"
 _UNPROVISIONED_SLEEP_MS = 3600000
 _CRASH_PAUSE_MS = 1000
@@ -21,7 +20,7 @@ _LAMP_PAUSE_MS = 60000  # in safe mode; a lamp goes on burning meanwhile
 
 def run():
     """Start this node's role; returns only when a technician asked for maintenance."""
-    settings = config.load(_SETTINGS)
+    settings = config.load(config.PATH)
     for complaint in settings.complaints:
         print("settings:", complaint)
     store = identity.NvsStore()

@@ -66,11 +66,16 @@ class BinBoard:
         return () if self.tilted() else (self.tilt,)
 
 
+def lamp_pwm(pwm_hz, duty_u16):
+    """Return the lamp's output, burning at duty_u16 from its first period on."""
+    return machine.PWM(machine.Pin(LAMP_PWM), freq=pwm_hz, duty_u16=duty_u16)
+
+
 class LampBoard:
     """The parts of a lamp node."""
 
-    def __init__(self, pwm_hz, baudrate):
-        self.pwm = machine.PWM(machine.Pin(LAMP_PWM), freq=pwm_hz, duty_u16=0)
+    def __init__(self, pwm_hz, duty_u16, baudrate):
+        self.pwm = lamp_pwm(pwm_hz, duty_u16)
         self.driver_enable = machine.Pin(LAMP_DE, machine.Pin.OUT, value=0)
         # Modbus RTU: even parity, one stop bit (Modbus over Serial Line V1.02, 2.5.1).
         self.uart = machine.UART(

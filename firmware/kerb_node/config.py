@@ -6,6 +6,8 @@ used; a bad file never keeps a node from measuring.
 
 import json
 
+PATH = "/settings.json"
+
 # name: (default, lowest, highest)
 DEFAULTS = {
     # bin

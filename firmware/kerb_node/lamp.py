@@ -13,8 +13,9 @@ from kerb_wire.words import EVENTS, OUTCOMES, code
 from kerb_node import board, lampstate, sleep
 from kerb_node.drivers.lamp_pwm import LampPwm
 from kerb_node.lampregisters import LampRegisters
-from kerb_node.light.arbiter import Arbiter
+from kerb_node.light.arbiter import OVERRIDE, Arbiter
 from kerb_node.light.fade import Fade
+from kerb_node.light.perceptual import duty_u16
 from kerb_node.links.rs485 import Rs485
 from kerb_node.modbus import ModbusServer
 from kerb_node.sequence import Sequence
@@ -53,46 +54,53 @@ class LampNode:
         self._uptime = Uptime(time.ticks_ms, time.ticks_diff)
         self.boot_no = (store.get_int("boot_no", 0) + 1) & 0xFFFF
         store.set_int("boot_no", self.boot_no)
-        hardware = board.LampBoard(settings.pwm_hz, settings.baudrate)
-        self._lamp = LampPwm(hardware.pwm)
         self._arbiter = Arbiter(settings.fail_safe_level_pct, settings.silence_ms)
+        self._target_pct = self._restore()
+        duty = duty_u16(self._target_pct)
+        hardware = board.LampBoard(settings.pwm_hz, duty, settings.baudrate)
+        self._lamp = LampPwm(hardware.pwm, self._target_pct)
         self._fade = None
         self._fade_start_ms = 0
-        self._restore()
         self.reason = self._arbiter.decide(self._uptime.now_ms())[1]
-        self.command_no, self.command_outcome = self._last_command()
+        self.command_no = 0
+        self.command_outcome = _NONE
+        self._recover()
         self._server = ModbusServer(identity.unit, LampRegisters(self, log))
         self._bus = Rs485(hardware.uart, hardware.driver_enable, settings.baudrate, self._server)
 
     def _restore(self):
-        """Burn as before a reset, or at the fail-safe level after a loss of power."""
+        """Return the level from before a reset, or the fail-safe level after a loss of power."""
         kept = None
         if self._supervisor.cause in ("watchdog", "soft", "hard", "deep_sleep"):
             kept = lampstate.unpack(sleep.recall())
         if kept is None:
             self._burn_s = self._store.get_int("burn_s", 0)
             self.switch_count = self._store.get_int("switches", 0)
-            self._lamp.set(self._settings.fail_safe_level_pct)
-        else:
-            self._burn_s = kept.burn_s
-            self.switch_count = kept.switch_count
-            self._lamp.set(kept.level_pct)
-            if kept.override:
-                self._arbiter.override(kept.override_pct, 1000 * kept.override_left_s)
-        self._burn_stored_s = self._burn_s
-        self._target_pct = self._lamp.level_pct
+            return self._settings.fail_safe_level_pct
+        self._burn_s = kept.burn_s
+        self.switch_count = kept.switch_count
+        if kept.override:
+            self._arbiter.override(kept.override_pct, 1000 * kept.override_left_s)
+        return kept.level_pct
 
-    def _last_command(self):
-        """Return (command_no, outcome) of the newest command in the log."""
-        newest = (0, _NONE)
-        last_seq = self._sequence.last_seq
-        for record in self._log.read(self.epoch, max(1, last_seq - 511), last_seq):
-            if record[1] != records.LAMP:
-                continue
-            row = records.unpack(record)
-            if row.command_no:
-                newest = (row.command_no, records.lamp_outcome(row))
-        return newest
+    def _recover(self):
+        """Take the newest command and the burn time from the log, as far back as it goes.
+
+        Each boot may skip a block of numbers, so no count of numbers is surely far enough.
+        """
+        newest = command = None
+        first_seq = max(1, self._log.first_seq())
+        for record in self._log.read(self.epoch, first_seq, self._sequence.last_seq):
+            self._supervisor.feed()
+            if record[1] == records.LAMP:
+                newest = record
+                command = record if records.command_no_of(record) else command
+        if newest is not None:
+            self._burn_s = max(self._burn_s, 60 * records.unpack(newest).burn_min)
+        self._burn_stored_s = self._burn_s
+        if command is not None:
+            row = records.unpack(command)
+            self.command_no, self.command_outcome = row.command_no, records.lamp_outcome(row)
 
     # --- what the registers show ---
 
@@ -136,9 +144,12 @@ class LampNode:
             return
         outcome = self._judge(level_pct, hold_s, life_s)
         if outcome == _APPLIED:
+            self._write(_COMMAND, outcome, number, level_pct, OVERRIDE)
             self._arbiter.override(level_pct, self._uptime.now_ms() + 1000 * hold_s)
             self._follow(fade_ms)
-        self._write(_COMMAND, outcome, number, level_pct)
+            self._retain()
+        else:
+            self._write(_COMMAND, outcome, number)
         self.command_no = number
         self.command_outcome = outcome
 
@@ -161,7 +172,7 @@ class LampNode:
         asyncio.run(self._main())
 
     async def _main(self):
-        self._write(_BOOT, _NONE, 0, None)
+        self._write(_BOOT)
         # A part that fails ends them all: the crash is counted and the lamp starts anew.
         await asyncio.gather(
             self._serve(), self._keep_rules(), self._keep_log(), self._keep_state()
@@ -183,7 +194,7 @@ class LampNode:
             before = self.reason
             self._follow(self._settings.fade_ms)
             if self.reason != before:
-                self._write(_LEVEL, _NONE, 0, None)
+                self._write(_LEVEL)
             self._step()
             await asyncio.sleep_ms(_FADE_STEP_MS if self._fade else _RULES_MS)
 
@@ -211,9 +222,9 @@ class LampNode:
             await asyncio.sleep_ms(self._settings.log_interval_ms)
             service = board.service_on()
             if not service:
-                self._write(_PERIODIC, _NONE, 0, None)
+                self._write(_PERIODIC)
             elif not in_service:
-                self._write(_SERVICE, _NONE, 0, None)
+                self._write(_SERVICE)
             in_service = service
 
     async def _keep_state(self):
@@ -244,15 +255,15 @@ class LampNode:
             )
         )
 
-    def _write(self, event, outcome, command_no, level_pct):
-        """Append a record; level_pct None: the level that the lamp is set to."""
+    def _write(self, event, outcome=_NONE, command_no=0, level_pct=None, reason=None):
+        """Append a record; level_pct, reason None: what the lamp is set to, and why."""
         self._log.append(
             records.pack_lamp(
                 self.boot_no,
                 self._sequence.take(),
                 self._uptime.now_s(),
-                min(100, self._target_pct if level_pct is None else level_pct),
-                self.reason,
+                self._target_pct if level_pct is None else level_pct,
+                self.reason if reason is None else reason,
                 0,
                 event,
                 outcome,

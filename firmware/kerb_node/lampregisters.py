@@ -5,7 +5,16 @@ that a half-written command is never acted on.
 """
 
 from kerb_wire import registers
-from kerb_wire.registers import CONTROL, CONTROL_START, CONTROL_WORDS, STATUS, STATUS_WORDS
+from kerb_wire.registers import (
+    CONTROL,
+    CONTROL_START,
+    CONTROL_WORDS,
+    DEVICE_OBJECT_NODE_ID,
+    DEVICE_PRODUCT,
+    DEVICE_VENDOR,
+    STATUS,
+    STATUS_WORDS,
+)
 
 _REVISION = "0.1"
 _ADDRESSES = registers.addresses(CONTROL, CONTROL_START)
@@ -19,9 +28,14 @@ class LampRegisters:
         self._log = log
         self._control = [0] * CONTROL_WORDS
 
-    def revision(self):
-        """Return the firmware's revision."""
-        return _REVISION
+    def identity(self):
+        """Return {object number: text} of the device identification; no gaps in its basic part."""
+        return {
+            0: DEVICE_VENDOR,
+            1: DEVICE_PRODUCT,
+            2: _REVISION,
+            DEVICE_OBJECT_NODE_ID: self._lamp.node_id.hex(),
+        }
 
     def _status(self):
         lamp = self._lamp
@@ -90,14 +104,15 @@ class LampRegisters:
         self._control = [0] * (CONTROL_WORDS - 1) + [self._control[-1]]
 
     def records(self, offset, count):
-        """Return `count` records of the log from `offset` (seq modulo the file span) on.
+        """Return `count` records of the log from `offset` (seq modulo the file span) on, or None.
 
+        None for numbers that are not used yet: they are not lost, they have yet to come.
         A lost run is one record; it stands for its numbers, and the rest of the answer repeats
         it, so that every answer has the length that was asked for.
         """
         last_seq = self._lamp.last_seq
         first = last_seq - (last_seq - offset) % registers.FILE_SPAN
-        if first < 1:
+        if first < 1 or first + count - 1 > last_seq:
             return None
         found = list(self._log.read(self._lamp.epoch, first, first + count - 1))
         while len(found) < count:

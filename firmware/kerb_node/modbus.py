@@ -14,8 +14,6 @@ from kerb_wire.errors import RemoteFault
 from kerb_wire.limits import FILE_READ_MAX_RECORDS
 from kerb_wire.records import RECORD_BYTES
 from kerb_wire.registers import (
-    DEVICE_PRODUCT,
-    DEVICE_VENDOR,
     RECORD_WORDS,
     file_offset,
 )
@@ -30,7 +28,9 @@ _ADU_MAX_BYTES = 256
 _READ_MAX = 125
 _WRITE_MAX = 123
 _READ_WRITE_MAX = 121
-_BROADCAST = 0
+_CONFORMITY_EXTENDED = 0x83  # stream and individual access, up to the extended category
+# Read code: the last object number of its category (basic, regular, extended).
+_CATEGORY_ENDS = {1: 0x02, 2: 0x7F, 3: 0xFF}
 
 
 def request_bytes(adu):
@@ -62,7 +62,8 @@ class ModbusServer:
 
     device.read_input(start, count) and read_holding(start, count) return lists of u16 or None,
     write_holding(start, values) returns False for an address that is none, records(offset,
-    count) returns that many 24-byte records or None, revision() a text.
+    count) returns that many 24-byte records or None, identity() {object number: text}. An
+    OSError of theirs (the flash) is answered as a failure of the device.
     """
 
     def __init__(self, unit, device):
@@ -120,6 +121,8 @@ class ModbusServer:
             return bytes([function]) + handler(pdu[1:])
         except ModbusException as error:
             return bytes([function | 0x80, error.code])
+        except OSError:
+            return bytes([function | 0x80, _DEVICE_FAILURE])
 
     def _words(self, data, layout):
         if len(data) != struct.calcsize(layout):
@@ -188,27 +191,29 @@ class ModbusServer:
             raise ModbusException(_ILLEGAL_ADDRESS)
         found = self._device.records(offset, count)
         if found is None:
-            raise ModbusException(_DEVICE_FAILURE)
+            raise ModbusException(_ILLEGAL_ADDRESS)
         content = b"".join(found)
         if len(content) != count * RECORD_BYTES:
             raise ModbusException(_DEVICE_FAILURE)
         return bytes([len(content) + 2, len(content) + 1, 6]) + content
 
     def _identify(self, data):
-        """Basic device identification, all three objects in one answer (6.21)."""
+        """Device identification, all objects of a category in one answer (6.21)."""
         mei, read_code, first = self._words(data, ">BBB")
         if mei != 0x0E:
             raise ModbusException(_ILLEGAL_FUNCTION)
-        texts = (DEVICE_VENDOR, DEVICE_PRODUCT, self._device.revision())
+        texts = self._device.identity()
         if read_code == 4:
-            if first >= len(texts):
+            if first not in texts:
                 raise ModbusException(_ILLEGAL_ADDRESS)
-            wanted = (first,)
-        elif read_code in (1, 2, 3):
-            wanted = range(first if first < len(texts) else 0, len(texts))
+            wanted = [first]
+        elif read_code in _CATEGORY_ENDS:
+            category = [n for n in sorted(texts) if n <= _CATEGORY_ENDS[read_code]]
+            # A stream that starts at an unknown object starts at the beginning (6.21).
+            wanted = [n for n in category if n >= first] if first in category else category
         else:
             raise ModbusException(_ILLEGAL_VALUE)
-        answer = bytes([0x0E, read_code, 0x81, 0, 0, len(wanted)])
+        answer = bytes([0x0E, read_code, _CONFORMITY_EXTENDED, 0, 0, len(wanted)])
         for number in wanted:
             text = texts[number].encode()
             answer += bytes([number, len(text)]) + text

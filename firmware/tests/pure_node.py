@@ -255,8 +255,8 @@ class Device:
     def records(self, offset, count):
         return [fill_record(offset + n) for n in range(count)] if offset else None
 
-    def revision(self):
-        return "1"
+    def identity(self):
+        return {0: "Kerbstone", 1: "KS-LAMP", 2: "1"}
 
 
 def ask(server, pdu, unit=7):
@@ -284,7 +284,7 @@ def test_the_modbus_server():
         ("10000000010212", 3),
         ("1407060001000d000c", 2),
         ("1407060001000c000b", 3),
-        ("14070600010000000c", 4),
+        ("14070600010000000c", 2),
         ("2b0d0100", 1),
         ("2b0e0900", 3),
         ("2b0e0409", 2),

@@ -2,13 +2,14 @@
 
 import sys
 
+import pure_lamp
 import pure_node
 import pure_session
 
 
 def main():
     passed = failed = 0
-    for module in (pure_node, pure_session):
+    for module in (pure_lamp, pure_node, pure_session):
         for name in sorted(dir(module)):
             if name.startswith("test_"):
                 try:

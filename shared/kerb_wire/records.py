@@ -152,3 +152,8 @@ def lamp_outcome(row):
 def seq_of(data):
     """Return the sequence number of a packed record without unpacking the rest."""
     return struct.unpack("<I", data[4:8])[0]
+
+
+def command_no_of(data):
+    """Return the command number of a packed LAMP record (0: none) without unpacking the rest."""
+    return struct.unpack("<I", data[20:24])[0]

@@ -9,9 +9,10 @@ from kerb_node.light.perceptual import duty_u16
 class LampPwm:
     """A machine.PWM as a dimming level."""
 
-    def __init__(self, pwm):
+    def __init__(self, pwm, level_pct):
+        """level_pct: what `pwm` was made to burn at."""
         self._pwm = pwm
-        self.level_pct = 0
+        self.level_pct = level_pct
 
     def set(self, level_pct):
         """Burn at level_pct (0 to 100)."""

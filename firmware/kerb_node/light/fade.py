@@ -14,10 +14,11 @@ class Fade:
 
     def level_pct(self, passed_ms):
         """Return the level passed_ms after the start."""
+        passed_ms = max(0, passed_ms)
         if passed_ms >= self._duration_ms:
             return self.end_pct
         span = self.end_pct - self._start_pct
-        return self._start_pct + span * max(0, passed_ms) // self._duration_ms
+        return self._start_pct + span * passed_ms // self._duration_ms
 
     def done(self, passed_ms):
         """Tell whether the end has been reached."""
