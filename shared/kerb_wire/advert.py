@@ -40,7 +40,7 @@ READING_LAYOUT = Layout(
 )
 
 
-def objects_of(record, epoch):
+def objects_of(record, epoch: int) -> bytes:
     """Return the BTHome objects (bytes, at most 15) of a FillRecord row."""
     objects = []
     if record.battery_pct != NO_BATTERY:
@@ -60,7 +60,7 @@ def objects_of(record, epoch):
     return bthome.encode_objects(objects)
 
 
-def reading_of(plaintext):
+def reading_of(plaintext: bytes):
     """Return the AdvertReading row of decrypted objects; RemoteFault if they are not ours."""
     values = {bthome.BATTERY: NO_BATTERY, bthome.DISTANCE: NO_DISTANCE}
     values[bthome.TEMPERATURE] = NO_TEMPERATURE

@@ -40,7 +40,7 @@ TEXT = 0x53
 RAW = 0x54
 
 
-def encode_objects(objects):
+def encode_objects(objects) -> bytes:
     """Return (id, integer or bytes) pairs as BTHome objects; ids must ascend."""
     out = b""
     before = -1
@@ -54,7 +54,7 @@ def encode_objects(objects):
     return out
 
 
-def _encode_object(number, value):
+def _encode_object(number: int, value) -> bytes:
     if number in (RAW, TEXT):
         if not isinstance(value, (bytes, bytearray)) or len(value) > 0xFF:
             raise LocalFault("raw", value, "at most 255 bytes")
@@ -69,7 +69,7 @@ def _encode_object(number, value):
     return bytes([number]) + (value & ((1 << (8 * size)) - 1)).to_bytes(size, "little")
 
 
-def decode_objects(data):
+def decode_objects(data: bytes):
     """Return [(id, integer or bytes)] of a plaintext; RemoteFault for what is not BTHome."""
     objects = []
     at = 0
@@ -96,20 +96,20 @@ def decode_objects(data):
     return objects
 
 
-def _number(number, chunk):
+def _number(number: int, chunk: bytes) -> int:
     value = int.from_bytes(chunk, "little")
     if OBJECTS[number][2] and value >> (8 * len(chunk) - 1):
         value -= 1 << (8 * len(chunk))
     return value
 
 
-def _nonce(address, device_info, counter):
+def _nonce(address: bytes, device_info: int, counter: bytes) -> bytes:
     if len(address) != 6:
         raise LocalFault("address", len(address), "6 bytes, most significant first")
     return bytes(address) + struct.pack("<HB", UUID16, device_info) + counter
 
 
-def seal(ecb, address, counter, objects, triggered=False):
+def seal(ecb, address: bytes, counter: int, objects: bytes, triggered: bool = False) -> bytes:
     """Return the service data (without its UUID) of an encrypted advert.
 
     address: the *advertised* address, 6 bytes as printed; counter: u32, never used twice under
@@ -123,7 +123,7 @@ def seal(ecb, address, counter, objects, triggered=False):
     return bytes([info]) + text + packed + mic
 
 
-def counter_of(service_data):
+def counter_of(service_data: bytes) -> int:
     """Return the counter that encrypted service data claims, before anything is verified."""
     if len(service_data) < 1 + COUNTER_BYTES + MIC_BYTES:
         raise RemoteFault(TRUNCATED, f"encrypted service data of {len(service_data)} bytes")
@@ -135,7 +135,7 @@ def counter_of(service_data):
     return struct.unpack("<I", service_data[-8:-4])[0]
 
 
-def unseal(ecb, address, service_data):
+def unseal(ecb, address: bytes, service_data: bytes) -> tuple[int, bytes]:
     """Return (counter, plaintext objects as bytes); RemoteFault(MIC) if forged or altered."""
     counter = counter_of(service_data)
     nonce = _nonce(address, service_data[0], service_data[-8:-4])
@@ -143,7 +143,7 @@ def unseal(ecb, address, service_data):
     return counter, text
 
 
-def advertising_data(service_data):
+def advertising_data(service_data: bytes) -> bytes:
     """Return the legacy advertising data (at most 31 bytes): flags, then the service data."""
     data = b"\x02\x01\x06" + bytes([len(service_data) + 3, 0x16])
     data += struct.pack("<H", UUID16) + service_data

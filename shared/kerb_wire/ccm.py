@@ -13,16 +13,16 @@ NONCE_BYTES = 13
 _TAGS_BYTES = (4, 6, 8, 10, 12, 14, 16)
 
 
-def _xor(left, right):
+def _xor(left: bytes, right: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(left, right))
 
 
-def _pad(data):
+def _pad(data: bytes) -> bytes:
     short = len(data) % BLOCK_BYTES
     return data + bytes(BLOCK_BYTES - short) if short else data
 
 
-def _check(nonce, data, aad, tag_bytes):
+def _check(nonce: bytes, data: bytes, aad: bytes, tag_bytes: int) -> None:
     if len(nonce) != NONCE_BYTES:
         raise LocalFault("nonce", len(nonce), f"{NONCE_BYTES} bytes")
     if tag_bytes not in _TAGS_BYTES:
@@ -33,7 +33,7 @@ def _check(nonce, data, aad, tag_bytes):
         raise LocalFault("aad", len(aad), "fewer than 65280 bytes")
 
 
-def _mac(ecb, nonce, data, aad, tag_bytes):
+def _mac(ecb, nonce: bytes, data: bytes, aad: bytes, tag_bytes: int) -> bytes:
     flags = (0x40 if aad else 0) | ((tag_bytes - 2) // 2 << 3) | 1
     blocks = bytes([flags]) + nonce + bytes([len(data) >> 8, len(data) & 0xFF])
     if aad:
@@ -45,11 +45,11 @@ def _mac(ecb, nonce, data, aad, tag_bytes):
     return state[:tag_bytes]
 
 
-def _stream(ecb, nonce, index):
+def _stream(ecb, nonce: bytes, index: int) -> bytes:
     return ecb(b"\x01" + nonce + bytes([index >> 8, index & 0xFF]))
 
 
-def _crypt(ecb, nonce, data):
+def _crypt(ecb, nonce: bytes, data: bytes) -> bytes:
     out = b""
     for at in range(0, len(data), BLOCK_BYTES):
         pad = _stream(ecb, nonce, at // BLOCK_BYTES + 1)
@@ -57,14 +57,18 @@ def _crypt(ecb, nonce, data):
     return out
 
 
-def encrypt(ecb, nonce, plaintext, aad=b"", tag_bytes=4):
+def encrypt(
+    ecb, nonce: bytes, plaintext: bytes, aad: bytes = b"", tag_bytes: int = 4
+) -> tuple[bytes, bytes]:
     """Return (ciphertext, tag); the nonce (13 bytes) must never repeat under one key."""
     _check(nonce, plaintext, aad, tag_bytes)
     tag = _mac(ecb, nonce, plaintext, aad, tag_bytes)
     return _crypt(ecb, nonce, plaintext), _xor(tag, _stream(ecb, nonce, 0))
 
 
-def decrypt(ecb, nonce, ciphertext, tag, aad=b"", tag_bytes=4):
+def decrypt(
+    ecb, nonce: bytes, ciphertext: bytes, tag: bytes, aad: bytes = b"", tag_bytes: int = 4
+) -> bytes:
     """Return the plaintext; RemoteFault(MIC) if it or `aad` was altered.
 
     tag_bytes: the length that the protocol states. The peer does not choose how much of a tag
@@ -80,7 +84,7 @@ def decrypt(ecb, nonce, ciphertext, tag, aad=b"", tag_bytes=4):
     return plaintext
 
 
-def same(left, right):
+def same(left: bytes, right: bytes) -> bool:
     """Compare two byte strings in a time that does not depend on where they differ."""
     if len(left) != len(right):
         return False

@@ -6,12 +6,12 @@ Rule: they find damage, not forgery; that is the MIC's work (ccm.py).
 from binascii import crc32 as _crc32
 
 
-def crc32(data):
+def crc32(data: bytes) -> int:
     """Return the CRC-32 (ISO-HDLC, as in zlib) of `data` as a u32."""
     return _crc32(data) & 0xFFFFFFFF
 
 
-def _modbus_table():
+def _modbus_table() -> tuple[int, ...]:
     table = []
     for index in range(256):
         value = index
@@ -24,7 +24,7 @@ def _modbus_table():
 _TABLE = _modbus_table()
 
 
-def crc16_modbus(data):
+def crc16_modbus(data: bytes) -> int:
     """Return the CRC-16 of `data` (u16); sent low byte first (Modbus over Serial Line 2.5.1.2)."""
     value = 0xFFFF
     for octet in data:

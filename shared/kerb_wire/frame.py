@@ -17,7 +17,7 @@ _CRC_BYTES = 4
 _STUFFED_MAX_BYTES = FRAME_PAYLOAD_MAX_BYTES + _CRC_BYTES + 1 + FRAME_PAYLOAD_MAX_BYTES // 254 + 1
 
 
-def stuff(data):
+def stuff(data: bytes) -> bytes:
     """Return `data` without zero bytes (COBS), the closing zero not included."""
     out = bytearray([0])
     mark = 0
@@ -40,7 +40,7 @@ def stuff(data):
     return bytes(out)
 
 
-def unstuff(data):
+def unstuff(data: bytes) -> bytes:
     """Return what was stuffed; RemoteFault if a block is cut short or a zero stands inside."""
     out = bytearray()
     at = 0
@@ -58,14 +58,14 @@ def unstuff(data):
     return bytes(out)
 
 
-def encode(payload):
+def encode(payload: bytes) -> bytes:
     """Return `payload` (1 to FRAME_PAYLOAD_MAX_BYTES bytes) as a frame with its closing zero."""
     if not 1 <= len(payload) <= FRAME_PAYLOAD_MAX_BYTES:
         raise LocalFault("payload", len(payload), f"1 to {FRAME_PAYLOAD_MAX_BYTES} bytes")
     return stuff(bytes(payload) + struct.pack("<I", crc32(payload))) + b"\x00"
 
 
-def decode(stuffed):
+def decode(stuffed: bytes) -> bytes:
     """Return the payload of one frame, given without its closing zero; RemoteFault if damaged."""
     if len(stuffed) > _STUFFED_MAX_BYTES:
         raise RemoteFault(SIZE, f"a frame of {len(stuffed)} bytes")
@@ -83,14 +83,14 @@ def decode(stuffed):
 class Decoder:
     """Cuts a byte stream into payloads; `damaged` counts what had to be thrown away."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._buffer = bytearray()
         self._skipping = False
         self.damaged = 0
 
-    def feed(self, data):
+    def feed(self, data: bytes) -> list[bytes]:
         """Take bytes of any length; return the whole payloads among them, oldest first."""
-        payloads = []
+        payloads: list[bytes] = []
         for octet in data:
             if octet:
                 self._keep(octet)
@@ -98,7 +98,7 @@ class Decoder:
                 self._close(payloads)
         return payloads
 
-    def _keep(self, octet):
+    def _keep(self, octet: int) -> None:
         if self._skipping:
             return
         if len(self._buffer) >= _STUFFED_MAX_BYTES:
@@ -106,12 +106,12 @@ class Decoder:
             return
         self._buffer.append(octet)
 
-    def _close(self, payloads):
+    def _close(self, payloads: list[bytes]) -> None:
         if self._skipping:
             self.damaged += 1
         elif self._buffer:
             try:
-                payloads.append(decode(self._buffer))
+                payloads.append(decode(bytes(self._buffer)))
             except RemoteFault:
                 self.damaged += 1
         self._skipping = False

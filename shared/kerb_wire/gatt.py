@@ -15,7 +15,7 @@ ATT_MTU_DEFAULT_BYTES = 23
 ATT_MTU_WANTED_BYTES = 247  # fills one data-length-extended packet of 251 bytes
 
 
-def chunks(frame, mtu_bytes):
+def chunks(frame: bytes, mtu_bytes: int) -> list[bytes]:
     """Return `frame` cut into values that one notification or write can carry.
 
     mtu_bytes: the connection's ATT MTU, at least 23 (Core 5.4 Vol 3 Part G 5.2.1).

@@ -39,7 +39,7 @@ class Field:
             self.high = self.fixed_bytes or 0 if high is None else high
             self.format = f"{self.fixed_bytes}s" if self.fixed_bytes is not None else ""
 
-    def allowed(self):
+    def allowed(self) -> str:
         """Return the allowed values as text, for messages and docs."""
         if self.fixed_bytes is not None:
             return f"{self.fixed_bytes} bytes"
@@ -48,7 +48,7 @@ class Field:
         text = f"{self.low} to {self.high}"
         return text if self.extra is None else f"{text}, or {self.extra}"
 
-    def fits(self, value):
+    def fits(self, value) -> bool:
         """Tell whether `value` may stand in this field."""
         if self.fixed_bytes is not None:
             return isinstance(value, (bytes, bytearray)) and len(value) == self.fixed_bytes
@@ -71,7 +71,7 @@ class Layout:
         self.size_bytes = struct.calcsize(self._format)
         self.Row = namedtuple(name, tuple(field.name for field in fields))
 
-    def pack(self, *values):
+    def pack(self, *values) -> bytes:
         """Return `values`, one for each field, as bytes; LocalFault names the first misfit."""
         if len(values) != len(self.fields):
             raise LocalFault(self.name, len(values), f"{len(self.fields)} values")
@@ -82,7 +82,7 @@ class Layout:
             return struct.pack(self._format, *values[:-1]) + bytes(values[-1])
         return struct.pack(self._format, *values)
 
-    def unpack(self, data):
+    def unpack(self, data: bytes):
         """Return the row that `data` (exactly one, as bytes) holds; RemoteFault otherwise."""
         size = len(data)
         if size < self.size_bytes:

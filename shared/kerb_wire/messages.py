@@ -31,7 +31,7 @@ BYE = 14
 REFUSALS = ("unprovisioned", "bad_proof", "bad_message", "other_epoch", "busy")
 
 
-def _epoch():
+def _epoch() -> Field:
     return Field("epoch", "u32")
 
 
@@ -110,7 +110,7 @@ LAYOUTS = {
 _RANGED = (BACKFILL_REQUEST, LOST, BACKFILL_END)
 
 
-def _range_fault(kind, row):
+def _range_fault(kind: int, row) -> str | None:
     """Return what is wrong with the parts of a message as a whole, or None."""
     if kind in _RANGED and row.last_seq < row.first_seq:
         return f"last_seq = {row.last_seq}: not below first_seq = {row.first_seq}"
@@ -121,7 +121,7 @@ def _range_fault(kind, row):
     return None
 
 
-def encode(kind, *values):
+def encode(kind: int, *values) -> bytes:
     """Return message `kind` with `values` in its layout's order; LocalFault names the field."""
     layout = LAYOUTS.get(kind)
     if layout is None:
@@ -133,7 +133,7 @@ def encode(kind, *values):
     return bytes([kind]) + data
 
 
-def decode(data):
+def decode(data: bytes):
     """Return (kind, row); RemoteFault for anything but exactly one message."""
     if not data:
         raise RemoteFault(TRUNCATED, "an empty message")
@@ -147,7 +147,7 @@ def decode(data):
     return data[0], row
 
 
-def split_records(row):
+def split_records(row) -> list[bytes]:
     """Return the records of a BackfillAnswer as a list of 24-byte strings."""
     records = row.records
     return [records[at : at + RECORD_BYTES] for at in range(0, len(records), RECORD_BYTES)]

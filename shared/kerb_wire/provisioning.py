@@ -30,7 +30,7 @@ IDENTITY_LAYOUT = Layout(
 )
 
 
-def pack(role, unit, node_id, root_key, site):
+def pack(role: int, unit: int, node_id: bytes, root_key: bytes, site: bytes) -> bytes:
     """Return the blob; role: a number of words.ROLES; site: 1 to 24 bytes of UTF-8."""
     body = IDENTITY_LAYOUT.pack(MAGIC, 1, role, unit, node_id, root_key, site)
     if not _is_utf8(site):
@@ -38,7 +38,7 @@ def pack(role, unit, node_id, root_key, site):
     return body + struct.pack("<I", crc32(body))
 
 
-def unpack(blob):
+def unpack(blob: bytes):
     """Return the Identity row; RemoteFault if the blob is short, damaged or of another kind."""
     if len(blob) <= IDENTITY_LAYOUT.size_bytes + _CRC_BYTES:
         raise RemoteFault(TRUNCATED, f"an identity of {len(blob)} bytes")
@@ -53,7 +53,7 @@ def unpack(blob):
     return row
 
 
-def _is_utf8(data):
+def _is_utf8(data: bytes) -> bool:
     try:
         bytes(data).decode()
     except UnicodeError:
@@ -61,7 +61,7 @@ def _is_utf8(data):
     return True
 
 
-def address_of(node_id):
+def address_of(node_id: bytes) -> bytes:
     """Return the Bluetooth address (6 bytes) that a node advertises: its base MAC plus 2.
 
     Source: ESP-IDF "MAC Address Allocation": the Bluetooth address is the base MAC with 2 added

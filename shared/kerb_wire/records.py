@@ -75,14 +75,23 @@ LOST_LAYOUT = Layout(
 _LAYOUTS = {FILL: FILL_LAYOUT, LAMP: LAMP_LAYOUT, LOST: LOST_LAYOUT}
 
 
-def pack_fill(boot_no, seq, uptime_s, *body):
+def pack_fill(boot_no: int, seq: int, uptime_s: int, *body: int) -> bytes:
     """Return a FILL record; `body`: the ten fields of FILL_LAYOUT after uptime_s, in order."""
     return FILL_LAYOUT.pack(RECORD_VERSION, FILL, boot_no, seq, uptime_s, *body)
 
 
 def pack_lamp(
-    boot_no, seq, uptime_s, level_pct, reason, faults, event, outcome, burn_min, command_no
-):
+    boot_no: int,
+    seq: int,
+    uptime_s: int,
+    level_pct: int,
+    reason: int,
+    faults: int,
+    event: int,
+    outcome: int,
+    burn_min: int,
+    command_no: int,
+) -> bytes:
     """Return a LAMP record; event and outcome are numbers of words.EVENTS and words.OUTCOMES."""
     if not is_whole(event, 0, len(EVENTS) - 1):
         raise LocalFault("event", event, f"0 to {len(EVENTS) - 1}")
@@ -103,7 +112,7 @@ def pack_lamp(
     )
 
 
-def pack_lost(seq, last_seq, reason):
+def pack_lost(seq: int, last_seq: int, reason: int) -> bytes:
     """Return a LOST record for seq..last_seq (both included); reason: a number of words.LOSSES."""
     if not is_whole(seq, 0, SEQ_MAX):
         raise LocalFault("seq", seq, f"0 to {SEQ_MAX}")
@@ -112,7 +121,7 @@ def pack_lost(seq, last_seq, reason):
     return LOST_LAYOUT.pack(RECORD_VERSION, LOST, 0, seq, 0, reason, bytes(3), last_seq, 0)
 
 
-def unpack(data):
+def unpack(data: bytes):
     """Return the FillRecord, LampRecord or LostRecord row of 24 bytes; RemoteFault else."""
     if len(data) < RECORD_BYTES:
         raise RemoteFault(TRUNCATED, f"record: {len(data)} of {RECORD_BYTES} bytes")
@@ -139,21 +148,21 @@ def _check_lost(row):
         raise RemoteFault(KIND, f"LostRecord {row.seq} to {row.last_seq}")
 
 
-def lamp_event(row):
+def lamp_event(row) -> int:
     """Return the event number (words.EVENTS) of a LampRecord."""
     return row.event_outcome & 0x0F
 
 
-def lamp_outcome(row):
+def lamp_outcome(row) -> int:
     """Return the outcome number (words.OUTCOMES) of a LampRecord; 0 when no command ended."""
     return row.event_outcome >> 4
 
 
-def seq_of(data):
+def seq_of(data: bytes) -> int:
     """Return the sequence number of a packed record without unpacking the rest."""
     return struct.unpack("<I", data[4:8])[0]
 
 
-def command_no_of(data):
+def command_no_of(data: bytes) -> int:
     """Return the command number of a packed LAMP record (0: none) without unpacking the rest."""
     return struct.unpack("<I", data[20:24])[0]

@@ -54,7 +54,7 @@ CONTROL = (
 CONTROL_START = 100  # holding address of the first CONTROL register
 
 
-def _words(table):
+def _words(table) -> int:
     return sum(entry[1] for entry in table)
 
 
@@ -64,7 +64,7 @@ ECHO_ADDRESS = CONTROL_START + CONTROL_WORDS - 1
 STATUS_MIRROR = ECHO_ADDRESS + 1
 
 
-def addresses(table, start):
+def addresses(table, start: int) -> dict[str, tuple[int, int]]:
     """Return {name: (address, words)} for a table laid from `start` on."""
     result = {}
     for name, words in table:
@@ -73,11 +73,13 @@ def addresses(table, start):
     return result
 
 
-def pack(table, values):
+def pack(table, values: dict[str, int]) -> list[int]:
     """Return the registers (list of u16) of `values`, a dict name -> int for the whole table."""
     registers = []
     for name, words in table:
-        value = values.get(name)
+        if name not in values:
+            raise LocalFault(name, None, "a value for every name of the table")
+        value = values[name]
         if not is_whole(value, 0, (1 << (16 * words)) - 1):
             raise LocalFault(name, value, f"0 to {(1 << (16 * words)) - 1}")
         for index in range(words - 1, -1, -1):
@@ -85,7 +87,7 @@ def pack(table, values):
     return registers
 
 
-def unpack(table, registers):
+def unpack(table, registers: list[int]) -> dict[str, int]:
     """Return {name: int} of a whole table's registers; RemoteFault if their number differs."""
     if len(registers) != _words(table):
         raise RemoteFault(SIZE, f"{len(registers)} registers, not {_words(table)}")
@@ -108,18 +110,18 @@ _RECORDS_A_FILE = 256
 _FILES = 0xFFFF
 
 
-def file_position(seq):
+def file_position(seq: int) -> tuple[int, int]:
     """Return (file_number, record_number) where the record `seq` starts."""
     return 1 + (seq // _RECORDS_A_FILE) % _FILES, (seq % _RECORDS_A_FILE) * RECORD_WORDS
 
 
-def file_span(first_seq, last_seq):
+def file_span(first_seq: int, last_seq: int) -> int:
     """Return how many records one file read from first_seq may ask for (it stays in its file)."""
     left = _RECORDS_A_FILE - first_seq % _RECORDS_A_FILE
     return min(last_seq - first_seq + 1, left, FILE_READ_MAX_RECORDS)
 
 
-def file_offset(file_number, record_number):
+def file_offset(file_number: int, record_number: int) -> int:
     """Return seq modulo the log's span for a file position; RemoteFault if it starts no record.
 
     The span is 256 * 65535 numbers; the node knows its newest seq and resolves the rest.

@@ -27,13 +27,13 @@ _HEADER = Layout(
 HEADER_BYTES = _HEADER.size_bytes + 4
 
 
-def pack_header(epoch, first_seq):
+def pack_header(epoch: int, first_seq: int) -> bytes:
     """Return the header that opens a segment."""
     body = _HEADER.pack(MAGIC, 1, bytes(3), epoch, first_seq)
     return body + struct.pack("<I", crc32(body))
 
 
-def unpack_header(data):
+def unpack_header(data: bytes):
     """Return the SegmentHeader row of a segment's first HEADER_BYTES bytes; RemoteFault else."""
     if len(data) < HEADER_BYTES:
         raise RemoteFault(TRUNCATED, f"a segment header of {len(data)} bytes")
@@ -46,12 +46,12 @@ def unpack_header(data):
     return row
 
 
-def pack_row(record):
+def pack_row(record: bytes) -> bytes:
     """Return a packed 24-byte record with its CRC-32."""
     return bytes(record) + struct.pack("<I", crc32(record))
 
 
-def unpack_row(data):
+def unpack_row(data: bytes) -> bytes:
     """Return the 24-byte record of one row; RemoteFault (TRUNCATED, CHECKSUM) if damaged."""
     if len(data) < ROW_BYTES:
         raise RemoteFault(TRUNCATED, f"a row of {len(data)} of {ROW_BYTES} bytes")

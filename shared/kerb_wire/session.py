@@ -32,7 +32,7 @@ class Channel:
         self._sent = 0
         self._seen = 0
 
-    def seal(self, message):
+    def seal(self, message: bytes) -> bytes:
         """Return a frame payload that carries `message` (bytes of messages.encode)."""
         if self._sent >= SEQ_MAX:
             raise RemoteFault(ORDER, "the session's counter is used up")
@@ -43,7 +43,7 @@ class Channel:
         )
         return bytes([SEALED]) + counter + text + tag
 
-    def open(self, payload):
+    def open(self, payload: bytes):
         """Return (kind, row) of a sealed payload; RemoteFault if forged, replayed or unknown."""
         if len(payload) < 1 + 4 + 1 + TAG_BYTES:
             raise RemoteFault(TRUNCATED, f"a sealed payload of {len(payload)} bytes")
@@ -65,16 +65,16 @@ class Channel:
         return messages.decode(message)
 
 
-def _nonce(direction, counter):
+def _nonce(direction: int, counter: bytes) -> bytes:
     return bytes([direction]) + counter + bytes(8)
 
 
-def plain(message):
+def plain(message: bytes) -> bytes:
     """Return a frame payload for a message of the handshake or a refusal."""
     return bytes([PLAIN]) + message
 
 
-def open_plain(payload):
+def open_plain(payload: bytes):
     """Return (kind, row) of an unsealed payload."""
     if len(payload) < 2:
         raise RemoteFault(TRUNCATED, f"a payload of {len(payload)} bytes")
@@ -92,7 +92,7 @@ class NodeHandshake:
         self._keys = None
         self._transcript = b""
 
-    def answer(self, hello, nonce, node_fields):
+    def answer(self, hello: bytes, nonce: bytes, node_fields) -> bytes:
         """Return the HELLO_NODE message (bytes).
 
         hello: the whole HELLO_GATEWAY message; nonce: 16 fresh random bytes; node_fields: a
@@ -122,11 +122,11 @@ class GatewayHandshake:
         self._root_key = root_key
         self._hello = messages.encode(HELLO_GATEWAY, 1, nonce, gateway_boot, boottime_s)
 
-    def hello(self):
+    def hello(self) -> bytes:
         """Return the HELLO_GATEWAY message (bytes)."""
         return self._hello
 
-    def finish(self, answer):
+    def finish(self, answer: bytes):
         """Return (HelloNode row, PROOF message, Channel); RemoteFault if the node is not proven.
 
         answer: the whole HELLO_NODE message as received.
@@ -142,11 +142,11 @@ class GatewayHandshake:
         return row, proof, Channel(self._new_ecb(down), self._new_ecb(up), _DOWN)
 
 
-def _session_keys(new_ecb, root_key, transcript):
+def _session_keys(new_ecb, root_key: bytes, transcript: bytes) -> tuple[bytes, bytes]:
     up = derive(new_ecb, up_key(new_ecb, root_key), b"session", transcript)
     down = derive(new_ecb, down_key(new_ecb, root_key), b"session", transcript)
     return up, down
 
 
-def _tag(new_ecb, key, label, transcript):
+def _tag(new_ecb, key: bytes, label: bytes, transcript: bytes) -> bytes:
     return cmac(new_ecb(key), label + b"\x00" + transcript)[:TAG_BYTES]

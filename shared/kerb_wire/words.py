@@ -4,7 +4,7 @@ Rule: a word's index in its tuple is its number on the wire; words are only ever
 """
 
 
-def code(words, word):
+def code(words: tuple[str, ...], word: str) -> int:
     """Return the number of `word` in the tuple `words`; ValueError if it is not one of them."""
     return words.index(word)
 
