@@ -19,6 +19,7 @@ demo: $(STAMP) ## a virtual street for a minute; options: make demo DEMO="--for 
 	@$(VENV)/bin/kerb demo $(DEMO)
 
 lint: $(STAMP) ## style and dependency rules
+	@mkdir -p build
 	@$(VENV)/bin/ruff check -q .
 	@$(VENV)/bin/lint-imports --no-cache > build/lint-imports.log 2>&1 || { cat build/lint-imports.log; exit 1; }
 
@@ -27,7 +28,6 @@ typecheck: $(STAMP) ## mypy for the host; pyright with the ESP32's stubs for the
 	@bash tools/typecheck_firmware.sh $(VENV)
 
 test: $(STAMP) ## everything that a change must pass
-	@mkdir -p build
 	@$(MAKE) --no-print-directory lint typecheck
 	@$(PY) -m pytest
 

@@ -17,7 +17,6 @@ from kerb_wire.registers import (
 )
 
 _REVISION = "0.1"
-_ADDRESSES = registers.addresses(CONTROL, CONTROL_START)
 
 
 class LampRegisters:

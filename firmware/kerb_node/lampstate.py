@@ -4,11 +4,9 @@ Rule: after a watchdog or soft reset the lamp burns on at the level it had, with
 a loss of power there is no such block, and the fail-safe level holds.
 """
 
-import struct
-
-from kerb_wire.crc import crc32
-from kerb_wire.errors import WireError
 from kerb_wire.layout import Field, Layout
+
+from kerb_node import proven
 
 _LAYOUT = Layout(
     "LampState",
@@ -26,7 +24,8 @@ _LAYOUT = Layout(
 
 def pack(level_pct, override_pct, override_left_s, burn_s, switch_count):
     """Return the block; override_left_s 0: no override."""
-    body = _LAYOUT.pack(
+    return proven.pack(
+        _LAYOUT,
         1,
         level_pct,
         1 if override_left_s else 0,
@@ -35,18 +34,8 @@ def pack(level_pct, override_pct, override_left_s, burn_s, switch_count):
         burn_s & 0xFFFFFFFF,
         switch_count & 0xFFFFFFFF,
     )
-    return body + struct.pack("<I", crc32(body))
 
 
 def unpack(memory):
     """Return the row that RTC memory holds, or None."""
-    size = _LAYOUT.size_bytes
-    if len(memory) < size + 4:
-        return None
-    body = bytes(memory[:size])
-    if struct.unpack("<I", bytes(memory[size : size + 4]))[0] != crc32(body):
-        return None
-    try:
-        return _LAYOUT.unpack(body)
-    except WireError:
-        return None
+    return proven.unpack(_LAYOUT, memory)

@@ -4,12 +4,10 @@ Rule: memory that does not prove itself is as good as none; then the node starts
 of power.
 """
 
-import struct
-
-from kerb_wire.crc import crc32
-from kerb_wire.errors import WireError
 from kerb_wire.layout import Field, Layout
 from kerb_wire.records import RECORD_BYTES
+
+from kerb_node import proven
 
 _LAYOUT = Layout(
     "Retained",
@@ -40,19 +38,9 @@ FIELDS = tuple(field.name for field in _LAYOUT.fields)
 def pack(**values):
     """Return the block for RTC memory; every field of FIELDS but `version` must be given."""
     values["version"] = 1
-    body = _LAYOUT.pack(*[values[name] for name in FIELDS])
-    return body + struct.pack("<I", crc32(body))
+    return proven.pack(_LAYOUT, *[values[name] for name in FIELDS])
 
 
 def unpack(memory):
     """Return the row that RTC memory holds, or None if it holds none."""
-    size = _LAYOUT.size_bytes
-    if len(memory) < size + 4:
-        return None
-    body = bytes(memory[:size])
-    if struct.unpack("<I", bytes(memory[size : size + 4]))[0] != crc32(body):
-        return None
-    try:
-        return _LAYOUT.unpack(body)
-    except WireError:
-        return None
+    return proven.unpack(_LAYOUT, memory)

@@ -68,32 +68,13 @@ class Gateway:
         payloads = NativePayloads(topics, store.gw_epoch)
         nodes = await self._nodes(store)
         ledger = await Ledger.load(store, payloads, nodes)
-        ingest = Ingest(
-            ledger,
-            nodes,
-            self._clock,
-            self._log,
-            commit_interval_s=config.store.commit_interval_s,
-            commit_rows=config.store.commit_rows,
-        )
+        ingest = self._ingest(ledger, nodes)
         uplink = self._uplink(topics)
         publisher = Publisher(
             store, uplink, ingest.committed, self._log, in_flight=config.uplink.in_flight
         )
-        backfill = Backfill(
-            ingest,
-            self._clock,
-            self._log,
-            first_retry_s=config.backfill.first_retry_s,
-            last_retry_s=config.backfill.last_retry_s,
-            session_timeout_s=config.ble.session_timeout_s,
-        )
-        buses = {
-            part.name: ModbusBus(
-                part, [node for node in nodes if node.bus == part.name], ingest, self._log
-            )
-            for part in config.bus
-        }
+        backfill = self._backfill(ingest)
+        buses = self._buses(ingest, nodes)
         commands = Commands(
             store,
             ledger,
@@ -107,17 +88,7 @@ class Gateway:
         )
         await commands.resume()
         uplink.on_command = lambda incoming: commands.take(incoming, uplink.ack)
-        links = [
-            BleLink(
-                adapter,
-                config.ble.scanning,
-                self._clock,
-                self._log,
-                deaf_after_s=config.ble.deaf_after_s,
-                connect_timeout_s=config.ble.connect_timeout_s,
-            )
-            for adapter in (config.ble.adapters if config.ble.enabled else [])
-        ]
+        links = self._radios()
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog()]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
@@ -132,6 +103,51 @@ class Gateway:
         await publisher.settle(_SETTLE_S)
         await uplink.stop(_GOODBYE_S)
         await publisher.mark()
+
+    def _ingest(self, ledger: Ledger, nodes: list[Node]) -> Ingest:
+        """Readings in, one transaction a batch out."""
+        return Ingest(
+            ledger,
+            nodes,
+            self._clock,
+            self._log,
+            commit_interval_s=self._config.store.commit_interval_s,
+            commit_rows=self._config.store.commit_rows,
+        )
+
+    def _backfill(self, ingest: Ingest) -> Backfill:
+        """What asks nodes for their missing numbers."""
+        return Backfill(
+            ingest,
+            self._clock,
+            self._log,
+            first_retry_s=self._config.backfill.first_retry_s,
+            last_retry_s=self._config.backfill.last_retry_s,
+            session_timeout_s=self._config.ble.session_timeout_s,
+        )
+
+    def _buses(self, ingest: Ingest, nodes: list[Node]) -> dict[str, ModbusBus]:
+        """The RS-485 buses by name."""
+        return {
+            part.name: ModbusBus(
+                part, [node for node in nodes if node.bus == part.name], ingest, self._log
+            )
+            for part in self._config.bus
+        }
+
+    def _radios(self) -> list[BleLink]:
+        """One link for each Bluetooth adapter."""
+        return [
+            BleLink(
+                adapter,
+                self._config.ble.scanning,
+                self._clock,
+                self._log,
+                deaf_after_s=self._config.ble.deaf_after_s,
+                connect_timeout_s=self._config.ble.connect_timeout_s,
+            )
+            for adapter in (self._config.ble.adapters if self._config.ble.enabled else [])
+        ]
 
     async def _until_stopped(self, jobs: list[Any]) -> None:
         """Run the jobs until a stop is asked for; the first that fails ends all."""

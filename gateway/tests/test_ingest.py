@@ -175,7 +175,8 @@ def test_the_file_is_as_durable_as_promised(tmp_path: Path) -> None:
         await parts.store.close()
 
     asyncio.run(story())
-    assert sqlite3.connect(tmp_path / "g.sqlite").execute("pragma integrity_check").fetchone()
+    check = sqlite3.connect(tmp_path / "g.sqlite").execute("pragma integrity_check")
+    assert check.fetchone() == ("ok",)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

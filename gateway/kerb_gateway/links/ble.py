@@ -73,6 +73,8 @@ class BleLink:
             self.queue.put_nowait(heard)
         except asyncio.QueueFull:
             self.dropped += 1
+            if self.dropped & (self.dropped - 1) == 0:  # said at 1, 2, 4, 8, ...: never a flood
+                self._log("adverts dropped: queue full", adapter=self.adapter, number=self.dropped)
 
     def _scanner(self, mode: str) -> BleakScanner:
         if mode == "passive":

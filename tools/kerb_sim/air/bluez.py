@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from dbus_fast import BusType, Message, MessageType, Variant
@@ -31,8 +31,6 @@ _FLAG_NAMES = ((0x02, "read"), (0x04, "write-without-response"), (0x08, "write")
 
 _CONNECT_TIMEOUT_S = 4.0
 _FORGET_S = 30.0
-
-Method = Callable[[Message], Awaitable[Message] | Message]
 
 
 class BluezError(Exception):

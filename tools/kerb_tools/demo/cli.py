@@ -113,9 +113,7 @@ async def _watch(console: Console, street: Street, for_s: float, seed: int) -> N
         return
     with Live(console=console, auto_refresh=False, transient=True) as screen:
         demo = Demo(street, for_s, seed, lambda line: None)
-        demo._show = lambda line: screen.update(
-            live(street, demo.peek.nodes(), line), refresh=True
-        )
+        demo.show = lambda line: screen.update(live(street, demo.peek.nodes(), line), refresh=True)
         await demo.run()
 
 

@@ -52,7 +52,7 @@ class Demo:
         self.peek = Peek(street.run_dir / "gateway.sqlite")
         self._duration_s = duration_s
         self._seed = seed
-        self._show = show
+        self.show = show
         self._processes: list[asyncio.subprocess.Process] = []
 
     async def run(self) -> None:
@@ -153,7 +153,7 @@ class Demo:
         while (left_s := end - time.monotonic()) > 0:
             if watched.done() and watched.exception() is not None:
                 raise watched.exception() or RuntimeError("the commander failed")
-            self._show(f"{what}, {left_s:.0f} s left")
+            self.show(f"{what}, {left_s:.0f} s left")
             await asyncio.sleep(min(0.5, left_s))
 
     async def _settle(self) -> None:
@@ -162,7 +162,7 @@ class Demo:
         quiet_since = 0.0
         while (passed_s := time.monotonic() - start) < _GRACE_S:
             gaps, queued = self.peek.waiting()
-            self._show(f"settling: {gaps} gaps, {queued} messages waiting")
+            self.show(f"settling: {gaps} gaps, {queued} messages waiting")
             busy = bool(gaps or queued) or not self._all_heard()
             quiet_since = 0.0 if busy else quiet_since or passed_s
             if quiet_since and passed_s > _GRACE_LEAST_S and passed_s - quiet_since > _QUIET_S:
