@@ -124,6 +124,7 @@ class Gateway:
             first_retry_s=self._config.backfill.first_retry_s,
             last_retry_s=self._config.backfill.last_retry_s,
             session_timeout_s=self._config.ble.session_timeout_s,
+            door_s=self._config.backfill.door_s,
         )
 
     def _buses(self, ingest: Ingest, nodes: list[Node]) -> dict[str, ModbusBus]:

@@ -1,7 +1,9 @@
 """Fetches what is missing: which node to call on, when, and what to ask it for.
 
 Rule: exactly the numbers of the open gaps are asked for; the node is acknowledged only after the
-COMMIT; a node that does not answer is left alone for a growing time.
+COMMIT; a node that does not answer is left alone for a growing time. Nothing here waits for an
+advert to be heard a second time: BlueZ may keep every repetition of the same bytes to itself, so
+what failed is tried again by the clock, as long as the node's door can be open.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ _ANSWER_S = 2.0
 _RANGES_A_SESSION = 32
 _ACK_BACKLOG = 4  # unacknowledged records that are worth a connection of their own
 _GATEWAY_BOOT_BYTES = 4
+_DOOR_TRIES = 3  # while one advert's door is open; then the growing pause begins
+_DOOR_PAUSE_S = 0.2
+_SERVICE_S = 3600.0  # how long a node that was heard in service mode is taken to be in it
 
 Log = Callable[..., Any]
 
@@ -48,6 +53,10 @@ Converse = Callable[[Heard], AbstractAsyncContextManager[ByteStream]]
 
 @dataclass
 class _Attempts:
+    """What is known of reaching one node, and what it said last."""
+
+    heard: Heard
+    outcome: Outcome
     failures: int = 0
     not_before: float = 0.0
 
@@ -64,14 +73,17 @@ class Backfill:
         first_retry_s: float,
         last_retry_s: float,
         session_timeout_s: float,
+        door_s: float,
         sessions: int = 2,
     ) -> None:
+        """door_s: how long nodes take a connection after an advert (their connect_window_ms)."""
         self._ingest = ingest
         self._clock = clock
         self._log = log
         self._first_retry_s = first_retry_s
         self._last_retry_s = last_retry_s
         self._session_timeout_s = session_timeout_s
+        self._door_s = door_s
         self._slots = asyncio.Semaphore(sessions)
         self._attempts: dict[str, _Attempts] = {}
         self._busy: set[str] = set()
@@ -83,13 +95,16 @@ class Backfill:
     def consider(self, heard: Heard, outcome: Outcome, converse: Converse) -> bool:
         """Start a session with the node just heard if there is a reason; tell whether one was."""
         node = outcome.node
-        if node is None or node.node_id in self._busy or not self._has_work(node, outcome):
+        if node is None:
             return False
-        attempts = self._attempts.setdefault(node.node_id, _Attempts())
+        attempts = self._attempts.setdefault(node.node_id, _Attempts(heard, outcome))
+        attempts.heard, attempts.outcome = heard, outcome
+        if node.node_id in self._busy or not self._has_work(node, outcome):
+            return False
         if asyncio.get_running_loop().time() < attempts.not_before or self._slots.locked():
             return False
         self._busy.add(node.node_id)
-        task = asyncio.ensure_future(self._visit(node, heard, converse, attempts))
+        task = asyncio.ensure_future(self._visit(node, converse, attempts))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
@@ -105,35 +120,66 @@ class Backfill:
         unacked = stream.last_seq - self.acked.get(node.node_id, 0)
         return unacked >= (1 if reading.flags & FLAG_SERVICE else _ACK_BACKLOG)
 
-    async def _visit(
-        self, node: Node, heard: Heard, converse: Converse, attempts: _Attempts
-    ) -> None:
-        loop = asyncio.get_running_loop()
+    async def _visit(self, node: Node, converse: Converse, attempts: _Attempts) -> None:
+        """Try until it worked or the node can no longer be there."""
         try:
-            async with (
-                self._slots,
-                asyncio.timeout(self._session_timeout_s),
-                converse(heard) as stream,
-            ):
-                await self._session(node, stream)
+            while self._has_work(node, attempts.outcome):
+                if await self._through_the_door(node, converse, attempts):
+                    return
+                if not self._in_service(attempts):
+                    return
+                await asyncio.sleep(attempts.not_before - asyncio.get_running_loop().time())
+        finally:
+            self._busy.discard(node.node_id)
+
+    def _in_service(self, attempts: _Attempts) -> bool:
+        """Tell whether the node still comes back with the same bytes, as it does in service."""
+        reading = attempts.outcome.reading
+        if reading is None or not reading.flags & FLAG_SERVICE:
+            return False
+        return self._since_s(attempts) < _SERVICE_S
+
+    def _since_s(self, attempts: _Attempts) -> float:
+        return (self._clock.boottime_ms() - attempts.heard.boottime_ms) / 1000
+
+    async def _through_the_door(self, node: Node, converse: Converse, attempts: _Attempts) -> bool:
+        """Some tries while the door that the last advert opened stays open."""
+        why = ""
+        for number in range(_DOOR_TRIES):
+            if number:
+                if self._since_s(attempts) + _DOOR_PAUSE_S > self._door_s:
+                    break
+                await asyncio.sleep(_DOOR_PAUSE_S)
+            try:
+                async with (
+                    self._slots,
+                    asyncio.timeout(self._session_timeout_s),
+                    converse(attempts.heard) as stream,
+                ):
+                    await self._session(node, stream)
+            except (LinkError, RemoteFault, TimeoutError) as error:
+                why = str(error) or "too slow"
+                continue
             attempts.failures = 0
             attempts.not_before = 0.0
             self.sessions += 1
-        except (LinkError, RemoteFault, TimeoutError) as error:
-            attempts.failures += 1
-            pause_s = min(
-                self._last_retry_s, self._first_retry_s * 2 ** min(attempts.failures - 1, 20)
-            )
-            attempts.not_before = loop.time() + pause_s
-            self._log(
-                "session failed",
-                node=node.node_id,
-                why=str(error) or "too slow",
-                failures=attempts.failures,
-                retry_s=round(pause_s, 1),
-            )
-        finally:
-            self._busy.discard(node.node_id)
+            return True
+        self._failed(node, attempts, why)
+        return False
+
+    def _failed(self, node: Node, attempts: _Attempts, why: str) -> None:
+        attempts.failures += 1
+        pause_s = min(
+            self._last_retry_s, self._first_retry_s * 2 ** min(attempts.failures - 1, 20)
+        )
+        attempts.not_before = asyncio.get_running_loop().time() + pause_s
+        self._log(
+            "session failed",
+            node=node.node_id,
+            why=why,
+            failures=attempts.failures,
+            retry_s=round(pause_s, 1),
+        )
 
     async def _session(self, node: Node, stream: ByteStream) -> None:
         talk = _Talk(stream)

@@ -72,6 +72,7 @@ class BackfillPart(_Part):
 
     first_retry_s: float = Field(60.0, gt=0)
     last_retry_s: float = Field(21600.0, gt=0)
+    door_s: float = Field(2.0, gt=0, le=20)
 
 
 class CommandsPart(_Part):

@@ -61,7 +61,13 @@ class NodeInMemory:
 
 def backfill_of(parts: Parts) -> Backfill:
     return Backfill(
-        parts.ingest, parts.clock, log, first_retry_s=0.05, last_retry_s=1, session_timeout_s=5
+        parts.ingest,
+        parts.clock,
+        log,
+        first_retry_s=0.05,
+        last_retry_s=1,
+        session_timeout_s=5,
+        door_s=0.05,
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import platform
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -28,8 +30,22 @@ _SERVICE_DATA = f"0000{bthome.UUID16:04x}-0000-1000-8000-00805f9b34fb"
 _QUEUE_ADVERTS = 4096
 _CLOSE_S = 3.0
 _PIECES = 256
+# Stable kernels that have Linux commit b5431dc2803a ("avoid dup filtering when passive scanning
+# with adv monitor", first in 6.11): in other kernels from 5.17 on, a controller that takes every
+# advert of an address for a duplicate reports a node once, and never again.
+_PASSIVE_FROM = (6, 11)
+_PASSIVE_STABLE = {(6, 10): 5, (6, 6): 46}
 
 Log = Callable[..., Any]
+
+
+def hears_repeats_passively(kernel: str) -> bool:
+    """Tell whether a passive scan under this kernel release hears a node more than once."""
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", kernel)
+    if match is None:
+        return False
+    series, patch = (int(match[1]), int(match[2])), int(match[3] or 0)
+    return series >= _PASSIVE_FROM or patch >= _PASSIVE_STABLE.get(series, patch + 1)
 
 
 class BleLink:
@@ -44,23 +60,27 @@ class BleLink:
         *,
         deaf_after_s: float = 60.0,
         connect_timeout_s: float = 10.0,
+        kernel: str | None = None,
     ) -> None:
-        """scanning: active, passive, or auto (passive where BlueZ offers it)."""
+        """scanning: active, passive, or auto (passive where BlueZ offers it and the kernel is good
+        for it); kernel: the release, by default the running one's.
+        """
         self.adapter = adapter
         self._scanning = scanning
         self._clock = clock
         self._log = log
         self._deaf_after_s = deaf_after_s
         self._connect_timeout_s = connect_timeout_s
+        self._kernel = kernel or platform.release()
         self._heard_at = 0.0
         self.queue: asyncio.Queue[Heard] = asyncio.Queue(_QUEUE_ADVERTS)
         self.dropped = 0
 
     def _detected(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
+        self._heard_at = asyncio.get_running_loop().time()  # a stranger too proves a good ear
         data = advertisement.service_data.get(_SERVICE_DATA)
         if data is None:
             return
-        self._heard_at = asyncio.get_running_loop().time()
         heard = Heard(
             device.address.upper(),
             bytes(data),
@@ -94,26 +114,57 @@ class BleLink:
         )
 
     async def scan(self) -> None:
-        """Scan until the adapter falls deaf or fails: LinkDown, and the caller restarts it.
+        """Scan until the adapter fails: LinkDown, and the caller begins anew.
 
-        bleak does not notice that bluetoothd died, so silence is what is watched for.
+        bleak does not notice that bluetoothd died, so silence is what is watched for: after
+        deaf_after_s of it the scan is made anew, which fails if nobody is there to scan.
         """
-        modes = ["passive", "active"] if self._scanning == "auto" else [self._scanning]
+        modes = self._modes()
+        silences = 0
+        while True:
+            scanner, mode = await self._start(modes)
+            modes = [mode]
+            if silences == 0:
+                self._log("scanning", adapter=self.adapter, mode=mode)
+            if await self._listen(scanner):
+                silences = 0
+            silences += 1
+            if silences & (silences - 1) == 0:  # a lone node is silent for most of its life
+                self._log(
+                    "nothing heard: scan restarted",
+                    adapter=self.adapter,
+                    for_s=self._deaf_after_s,
+                    times=silences,
+                )
+
+    async def _start(self, modes: list[str]) -> tuple[BleakScanner, str]:
+        """Start the first of `modes` that is offered."""
         for mode in modes:
             scanner = self._scanner(mode)
             try:
-                await scanner.start()
-            except (BleakError, OSError, EOFError) as error:
-                if mode != modes[-1]:
-                    self._log("scanning mode not offered", adapter=self.adapter, mode=mode)
-                    continue
-                raise LinkDown(f"{self.adapter}: {mode} scan does not start: {error}") from error
-            self._log("scanning", adapter=self.adapter, mode=mode)
-            await self._listen(scanner)
+                async with asyncio.timeout(self._connect_timeout_s):
+                    await scanner.start()
+                return scanner, mode
+            except (BleakError, OSError, EOFError, TimeoutError) as error:
+                if mode == modes[-1]:
+                    raise LinkDown(
+                        f"{self.adapter}: {mode} scan does not start: {error}"
+                    ) from error
+                self._log("scanning mode not offered", adapter=self.adapter, mode=mode)
+        raise LinkDown(f"{self.adapter}: no scanning mode is left")
 
-    async def _listen(self, scanner: BleakScanner) -> None:
+    def _modes(self) -> list[str]:
+        """Return the modes to try, the wanted one first."""
+        if self._scanning != "auto":
+            return [self._scanning]
+        if not hears_repeats_passively(self._kernel):
+            return ["active"]
+        return ["passive", "active"]
+
+    async def _listen(self, scanner: BleakScanner) -> bool:
+        """Listen until nothing was heard for deaf_after_s; tell whether anything ever was."""
         loop = asyncio.get_running_loop()
-        self._heard_at = loop.time()
+        began = self._heard_at = loop.time()
         try:
             while loop.time() - self._heard_at < self._deaf_after_s:
                 await asyncio.sleep(min(1.0, self._deaf_after_s / 4))
@@ -121,7 +172,7 @@ class BleLink:
             with contextlib.suppress(BleakError, OSError, EOFError, TimeoutError):
                 async with asyncio.timeout(_CLOSE_S):
                     await scanner.stop()
-        raise LinkDown(f"{self.adapter}: nothing heard for {self._deaf_after_s:.0f} s")
+        return self._heard_at > began
 
     @contextlib.asynccontextmanager
     async def converse(self, heard: Heard) -> AsyncIterator[GattStream]:

@@ -1,8 +1,8 @@
 """An emulated bluetoothd: org.bluez on a private bus, as far as a central needs it.
 
-Rule: it behaves as BlueZ does where that hurts: identical adverts are de-duplicated unless asked
-for, unpaired devices are forgotten, one device connects once, a broken link takes its GATT
-objects along.
+Rule: it behaves as BlueZ does where that hurts; what is not emulated is an error, never a
+pretended success. This file is the daemon: its bus, its adapters, its clients and the table of
+what may be called; scan.py, monitors.py and links.py are what it does.
 
 Source: BlueZ 5.66, doc/: adapter-api, device-api, gatt-api, advertisement-monitor-api.
 """
@@ -10,31 +10,31 @@ Source: BlueZ 5.66, doc/: adapter-api, device-api, gatt-api, advertisement-monit
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from dbus_fast import BusType, Message, MessageType, Variant
+from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
-from kerb_sim.air.adstructure import parse
-from kerb_sim.air.medium import Advert, Air, Connection
+from kerb_sim.air.errors import NOT_READY, BluezError
+from kerb_sim.air.habits import Habits
+from kerb_sim.air.links import Links
+from kerb_sim.air.medium import Air
+from kerb_sim.air.monitors import INTERFACE as MONITOR
+from kerb_sim.air.monitors import Monitors
 from kerb_sim.air.objects import ObjectTree, Properties
+from kerb_sim.air.scan import ADAPTER, DEVICE, Scan
 
-_ADAPTER = "org.bluez.Adapter1"
-_DEVICE = "org.bluez.Device1"
-_SERVICE = "org.bluez.GattService1"
+_MANAGER = "org.bluez.AdvertisementMonitorManager1"
 _CHARACTERISTIC = "org.bluez.GattCharacteristic1"
-_MONITORS = "org.bluez.AdvertisementMonitorManager1"
+_WRITABLE = {ADAPTER: {"Powered", "Alias"}, DEVICE: {"Trusted", "Blocked", "Alias"}}
+_DBUS = "org.freedesktop.DBus"
+_MATCHES = (
+    f"type='signal',sender='{_DBUS}',interface='{_DBUS}',member='NameOwnerChanged'",
+    f"type='signal',interface='{_DBUS}.ObjectManager'",
+)
 
-_FLAG_NAMES = ((0x02, "read"), (0x04, "write-without-response"), (0x08, "write"), (0x10, "notify"))
-
-_CONNECT_TIMEOUT_S = 4.0
-_FORGET_S = 30.0
-
-
-class BluezError(Exception):
-    """An error reply: (name without its prefix, text)."""
+Handler = Callable[[Message], Awaitable[None]]
 
 
 class Bluez:
@@ -45,22 +45,14 @@ class Bluez:
         address: str,
         air: Air,
         adapters: tuple[str, ...] = ("hci0",),
-        *,
-        passive: bool = True,
-        forget_s: float = _FORGET_S,
+        habits: Habits | None = None,
     ) -> None:
-        """passive: whether AdvertisementMonitorManager1 is offered (BlueZ with --experimental)."""
         self._address = address
         self._air = air
         self._adapters = adapters
-        self._passive = passive
-        self._forget_s = forget_s
+        self._habits = habits or Habits()
         self._bus: MessageBus | None = None
-        self._scanners: dict[str, dict[str, str]] = {}  # adapter -> client -> "active" | path
-        self._duplicates: set[str] = set()
-        self._connections: dict[str, Connection] = {}
-        self._connecting: set[str] = set()
-        self._heard_at: dict[str, float] = {}
+        self._scans: dict[str, Scan] = {}
         self._jobs: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -68,12 +60,17 @@ class Bluez:
         """Appear on the bus as org.bluez."""
         bus = await MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM).connect()
         self._bus = bus
-        self.tree = ObjectTree(bus)
+        self.tree = ObjectTree(bus, _WRITABLE, self._on_set)
+        self.links = Links(self.tree, self._air, self._habits.connect_timeout_s)
+        self._handlers = self._table()
         bus.add_message_handler(self._handle)
+        for rule in _MATCHES:
+            await bus.call(_add_match(rule))
         for index, name in enumerate(self._adapters):
-            self.tree.add(f"/org/bluez/{name}", self._adapter_interfaces(name, index))
-            self._scanners[name] = {}
-            self._air.listen(name, self._hears(name))
+            path = f"/org/bluez/{name}"
+            self.tree.add(path, self._adapter_interfaces(name, index))
+            self._scans[path] = Scan(self.tree, path, Monitors(self._call), self._habits)
+            self._air.listen(name, self._scans[path].hear)
         await bus.request_name("org.bluez")
         self._sweeper = asyncio.ensure_future(self._sweep())
 
@@ -81,19 +78,27 @@ class Bluez:
         """Vanish from the bus, as a bluetoothd that died: every link breaks."""
         for name in self._adapters:
             self._air.listen(name, None)
-        for connection in list(self._connections.values()):
-            connection.close()
+        if self._bus is None:
+            return
+        self.links.drop("/org/bluez")
         if self._sweeper is not None:
             self._sweeper.cancel()
         for job in list(self._jobs):
             job.cancel()
-        if self._bus is not None:
-            self._bus.disconnect()
-            self._bus = None
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        self._bus.disconnect()
+        self._bus = None
+        self._scans.clear()
+
+    def power(self, adapter: str, on: bool) -> None:
+        """Switch an adapter on or off, as rfkill or a pulled dongle would."""
+        path = f"/org/bluez/{adapter}"
+        self.tree.change(path, ADAPTER, {"Powered": Variant("b", on)})
+        self._on_set(path, ADAPTER, "Powered", Variant("b", on))
 
     def _adapter_interfaces(self, name: str, index: int) -> dict[str, Properties]:
         interfaces = {
-            _ADAPTER: {
+            ADAPTER: {
                 "Address": Variant("s", f"00:1A:7D:DA:71:{index:02X}"),
                 "AddressType": Variant("s", "public"),
                 "Name": Variant("s", f"virtual {name}"),
@@ -104,82 +109,37 @@ class Bluez:
                 "UUIDs": Variant("as", []),
             }
         }
-        if self._passive:
-            interfaces[_MONITORS] = {
+        if self._habits.passive:
+            interfaces[_MANAGER] = {
                 "SupportedMonitorTypes": Variant("as", ["or_patterns"]),
                 "SupportedFeatures": Variant("as", []),
             }
         return interfaces
 
-    # --- adverts ---
-
-    def _hears(self, name: str) -> Callable[[Advert], None]:
-        def hear(advert: Advert) -> None:
-            if self._scanners[name] and self.tree.value(f"/org/bluez/{name}", _ADAPTER, "Powered"):
-                self._found(name, advert)
-
-        return hear
-
-    def _path(self, adapter: str, address: str) -> str:
-        return f"/org/bluez/{adapter}/dev_{address.replace(':', '_')}"
-
-    def _found(self, adapter: str, advert: Advert) -> None:
-        path = self._path(adapter, advert.address)
-        self._heard_at[path] = asyncio.get_running_loop().time()
-        changed: Properties = {"RSSI": Variant("n", advert.rssi)}
-        service_data = {uuid: Variant("ay", data) for uuid, data in parse(advert.data).items()}
-        if service_data:
-            changed["ServiceData"] = Variant("a{sv}", service_data)
-        held = self.tree.objects.get(path, {}).get(_DEVICE)
-        if held is None:
-            self.tree.add(path, {_DEVICE: self._device(adapter, advert) | changed})
-            return
-        same = "ServiceData" in held and _plain(held["ServiceData"]) == _plain(
-            changed.get("ServiceData")
-        )
-        if same and adapter not in self._duplicates:
-            return  # the kernel has seen these very bytes
-        if held["Connected"].value:
-            return
-        self.tree.change(path, _DEVICE, changed)
-
-    def _device(self, adapter: str, advert: Advert) -> Properties:
-        return {
-            "Address": Variant("s", advert.address),
-            "AddressType": Variant("s", "public"),
-            "Alias": Variant("s", advert.address.replace(":", "-")),
-            "Paired": Variant("b", False),
-            "Bonded": Variant("b", False),
-            "Trusted": Variant("b", False),
-            "Blocked": Variant("b", False),
-            "LegacyPairing": Variant("b", False),
-            "Connected": Variant("b", False),
-            "ServicesResolved": Variant("b", False),
-            "UUIDs": Variant("as", []),
-            "Adapter": Variant("o", f"/org/bluez/{adapter}"),
-        }
+    def _on_set(self, path: str, interface: str, name: str, value: Variant) -> None:
+        if interface == ADAPTER and name == "Powered" and not value.value:
+            self._scans[path].powered_off()
+            self.links.drop(path)
 
     async def _sweep(self) -> None:
         """Forget unpaired devices that were not heard for a while, as BlueZ does."""
         while True:
-            await asyncio.sleep(min(1.0, self._forget_s / 4))
-            now = asyncio.get_running_loop().time()
-            for path, heard in list(self._heard_at.items()):
-                if now - heard > self._forget_s and path not in self._connections:
-                    del self._heard_at[path]
-                    self.tree.remove(path)
+            await asyncio.sleep(min(1.0, self._habits.forget_s / 4))
+            for path, scan in self._scans.items():
+                scan.sweep({one for one in self.links.paths if one.startswith(path + "/")})
 
-    # --- method calls ---
+    # --- the bus ---
 
     def _handle(self, message: Message) -> Message | bool | None:
+        if self._bus is None:
+            return None
         if message.message_type == MessageType.SIGNAL:
-            self._owner_changed(message)
+            if message.sender != self._bus.unique_name:
+                self._signalled(message)
             return None
-        if message.message_type != MessageType.METHOD_CALL or self._bus is None:
-            return None
-        if message.interface in (
-            "org.freedesktop.DBus.Introspectable",
-            "org.freedesktop.DBus.Peer",
+        if message.message_type != MessageType.METHOD_CALL or message.interface in (
+            f"{_DBUS}.Introspectable",
+            f"{_DBUS}.Peer",
         ):
             return None
         standard = self.tree.answer(message)
@@ -190,184 +150,95 @@ class Bluez:
         job.add_done_callback(self._jobs.discard)
         return True
 
+    def _signalled(self, message: Message) -> None:
+        """Follow the clients: who left, and which monitors they export."""
+        client = str(message.sender)
+        if message.member == "NameOwnerChanged" and not message.body[2]:
+            self.links.vanished(message.body[0])
+            for scan in self._scans.values():
+                scan.vanished(message.body[0])
+        elif message.member == "InterfacesAdded" and MONITOR in message.body[1]:
+            for scan in self._scans.values():
+                scan.monitors.exported(client, message.body[0], message.body[1][MONITOR])
+        elif message.member == "InterfacesRemoved" and MONITOR in message.body[1]:
+            for scan in self._scans.values():
+                scan.monitors.withdrawn(client, message.body[0])
+
+    def _call(self, client: str, path: str, member: str, signature: str, body: list[Any]) -> None:
+        """Call a client's monitor; nothing is expected back."""
+        if self._bus is not None:
+            self._bus.send(
+                Message(
+                    client,
+                    path,
+                    MONITOR,
+                    member,
+                    flags=MessageFlag.NO_REPLY_EXPECTED,
+                    signature=signature,
+                    body=body,
+                )
+            )
+
     async def _reply(self, message: Message) -> None:
-        interface = (message.interface or "").rsplit(".", 1)[-1]
-        name = f"_on_{interface}_{message.member}"
+        path, called = str(message.path), f"{message.interface}.{message.member}"
+        handler = self._handlers.get(called)
         try:
-            method = getattr(self, name, None)
-            if method is None or str(message.path) not in self.tree.objects:
-                known = (
-                    "UnknownMethod" if str(message.path) in self.tree.objects else "UnknownObject"
-                )
-                reply = Message.new_error(
-                    message, f"org.freedesktop.DBus.Error.{known}", f"{message.path} {name}"
-                )
+            if path not in self.tree.objects:
+                reply = Message.new_error(message, f"{_DBUS}.Error.UnknownObject", path)
+            elif handler is None or message.interface not in self.tree.objects[path]:
+                reply = Message.new_error(message, f"{_DBUS}.Error.UnknownMethod", called)
             else:
-                result = await method(message)
-                reply = result or Message.new_method_return(message)
+                await handler(message)
+                reply = Message.new_method_return(message)
         except BluezError as error:
-            reply = Message.new_error(message, f"org.bluez.Error.{error.args[0]}", error.args[1])
+            reply = Message.new_error(message, f"org.bluez.Error.{error.name}", error.text)
         if self._bus is not None:
             self._bus.send(reply)
 
-    def _owner_changed(self, message: Message) -> None:
-        """A client that left the bus no longer scans."""
-        if message.member == "NameOwnerChanged" and not message.body[2]:
-            for scanners in self._scanners.values():
-                scanners.pop(message.body[0], None)
+    # --- what may be called ---
 
-    def _adapter_of(self, message: Message) -> str:
-        return str(message.path).split("/")[3]
+    def _table(self) -> dict[str, Handler]:
+        return {
+            f"{ADAPTER}.SetDiscoveryFilter": self._set_discovery_filter,
+            f"{ADAPTER}.StartDiscovery": self._start_discovery,
+            f"{ADAPTER}.StopDiscovery": self._stop_discovery,
+            f"{ADAPTER}.RemoveDevice": self._remove_device,
+            f"{_MANAGER}.RegisterMonitor": self._register_monitor,
+            f"{_MANAGER}.UnregisterMonitor": self._unregister_monitor,
+            f"{DEVICE}.Connect": self.links.connect,
+            f"{DEVICE}.Disconnect": self.links.disconnect,
+            f"{_CHARACTERISTIC}.WriteValue": self.links.write_value,
+            f"{_CHARACTERISTIC}.StartNotify": self.links.start_notify,
+            f"{_CHARACTERISTIC}.StopNotify": self.links.stop_notify,
+        }
 
-    async def _on_Adapter1_SetDiscoveryFilter(self, message: Message) -> None:
-        wants = message.body[0].get("DuplicateData")
-        adapter = self._adapter_of(message)
-        (self._duplicates.add if wants is None or wants.value else self._duplicates.discard)(
-            adapter
-        )
+    def _ready(self, message: Message) -> Scan:
+        if not self.tree.value(str(message.path), ADAPTER, "Powered"):
+            raise BluezError(*NOT_READY)
+        return self._scans[str(message.path)]
 
-    async def _on_Adapter1_StartDiscovery(self, message: Message) -> None:
-        adapter = self._adapter_of(message)
-        if not self.tree.value(f"/org/bluez/{adapter}", _ADAPTER, "Powered"):
-            raise BluezError("NotReady", "Resource Not Ready")
-        if message.sender in self._scanners[adapter]:
-            raise BluezError("InProgress", "Operation already in progress")
-        self._scanners[adapter][str(message.sender)] = "active"
-        self._discovering(adapter)
+    async def _set_discovery_filter(self, message: Message) -> None:
+        self._ready(message).set_filter(str(message.sender), message.body[0])
 
-    async def _on_Adapter1_StopDiscovery(self, message: Message) -> None:
-        adapter = self._adapter_of(message)
-        if self._scanners[adapter].pop(str(message.sender), None) is None:
-            raise BluezError("Failed", "No discovery started")
-        self._discovering(adapter)
+    async def _start_discovery(self, message: Message) -> None:
+        self._ready(message).start(str(message.sender))
 
-    def _discovering(self, adapter: str) -> None:
-        on = bool(self._scanners[adapter])
-        self.tree.change(f"/org/bluez/{adapter}", _ADAPTER, {"Discovering": Variant("b", on)})
+    async def _stop_discovery(self, message: Message) -> None:
+        self._ready(message).stop(str(message.sender))
 
-    async def _on_Adapter1_RemoveDevice(self, message: Message) -> None:
+    async def _remove_device(self, message: Message) -> None:
         path = message.body[0]
-        if path in self._connections:
-            self._connections[path].close()
-        self.tree.remove(path)
+        if DEVICE not in self.tree.objects.get(path, {}):
+            raise BluezError("DoesNotExist", "Does Not Exist")
+        self.links.drop(path)
+        self._scans[str(message.path)].forget(path)
 
-    async def _on_AdvertisementMonitorManager1_RegisterMonitor(self, message: Message) -> None:
-        if not self._passive:
-            raise BluezError("NotSupported", "no advertisement monitors")
-        adapter = self._adapter_of(message)
-        self._scanners[adapter][f"{message.sender}{message.body[0]}"] = "passive"
-        self._duplicates.add(adapter)
+    async def _register_monitor(self, message: Message) -> None:
+        self._scans[str(message.path)].monitors.register(str(message.sender), message.body[0])
 
-    async def _on_AdvertisementMonitorManager1_UnregisterMonitor(self, message: Message) -> None:
-        self._scanners[self._adapter_of(message)].pop(f"{message.sender}{message.body[0]}", None)
-
-    # --- connections ---
-
-    async def _on_Device1_Connect(self, message: Message) -> None:
-        path = str(message.path)
-        if path in self._connections:
-            raise BluezError("AlreadyConnected", "Already Connected")
-        if path in self._connecting:
-            raise BluezError("InProgress", "In Progress")
-        self._connecting.add(path)
-        try:
-            connection = await self._air.connect(
-                self.tree.value(path, _DEVICE, "Address"),
-                self._adapter_of(message),
-                _CONNECT_TIMEOUT_S,
-            )
-        except TimeoutError:
-            raise BluezError("Failed", "le-connection-timeout") from None
-        finally:
-            self._connecting.discard(path)
-        if path not in self.tree.objects:
-            connection.close()
-            raise BluezError("Failed", "le-connection-abort-by-remote")
-        self._connections[path] = connection
-        connection.on_close = lambda: self._closed(path)
-        self.tree.change(path, _DEVICE, {"Connected": Variant("b", True)})
-        self._resolve(path, connection)
-
-    def _resolve(self, path: str, connection: Connection) -> None:
-        """Export the station's GATT table; its notifications become values."""
-        for service in connection.station.services:
-            below = f"{path}/service{service.characteristics[0].handle - 2:04x}"
-            self.tree.add(
-                below,
-                {
-                    _SERVICE: {
-                        "UUID": Variant("s", service.uuid),
-                        "Device": Variant("o", path),
-                        "Primary": Variant("b", True),
-                    }
-                },
-            )
-            for one in service.characteristics:
-                flags = [name for bit, name in _FLAG_NAMES if one.flags & bit]
-                self.tree.add(
-                    f"{below}/char{one.handle:04x}",
-                    {
-                        _CHARACTERISTIC: {
-                            "UUID": Variant("s", one.uuid),
-                            "Service": Variant("o", below),
-                            "Value": Variant("ay", b""),
-                            "Notifying": Variant("b", False),
-                            "Flags": Variant("as", flags),
-                            "MTU": Variant("q", connection.mtu),
-                        }
-                    },
-                )
-        connection.on_notify = lambda handle, data: self._notified(path, handle, data)
-        self.tree.change(path, _DEVICE, {"ServicesResolved": Variant("b", True)})
-
-    def _notified(self, path: str, handle: int, data: bytes) -> None:
-        for one in self.tree.objects:
-            if one.startswith(path + "/") and one.endswith(f"/char{handle:04x}"):
-                if self.tree.value(one, _CHARACTERISTIC, "Notifying"):
-                    self.tree.change(one, _CHARACTERISTIC, {"Value": Variant("ay", data)})
-                return
-
-    def _closed(self, path: str) -> None:
-        self._connections.pop(path, None)
-        if path not in self.tree.objects:
-            return
-        for one in [one for one in self.tree.objects if one.startswith(path + "/service")]:
-            if one in self.tree.objects:
-                self.tree.remove(one)
-        self.tree.change(
-            path,
-            _DEVICE,
-            {"ServicesResolved": Variant("b", False), "Connected": Variant("b", False)},
-        )
-
-    async def _on_Device1_Disconnect(self, message: Message) -> None:
-        connection = self._connections.get(str(message.path))
-        if connection is not None:
-            connection.close()
-
-    def _connection_of(self, message: Message) -> tuple[Connection, int]:
-        path = str(message.path)
-        connection = self._connections.get(path.split("/service")[0])
-        if connection is None:
-            raise BluezError("NotConnected", "Not Connected")
-        return connection, int(path[-4:], 16)
-
-    async def _on_GattCharacteristic1_WriteValue(self, message: Message) -> None:
-        connection, handle = self._connection_of(message)
-        try:
-            await connection.write(handle, bytes(message.body[0]))
-        except OSError as error:
-            raise BluezError("Failed", "Not connected") from error
-
-    async def _on_GattCharacteristic1_StartNotify(self, message: Message) -> None:
-        self._connection_of(message)
-        self.tree.change(str(message.path), _CHARACTERISTIC, {"Notifying": Variant("b", True)})
-
-    async def _on_GattCharacteristic1_StopNotify(self, message: Message) -> None:
-        self.tree.change(str(message.path), _CHARACTERISTIC, {"Notifying": Variant("b", False)})
+    async def _unregister_monitor(self, message: Message) -> None:
+        self._scans[str(message.path)].monitors.unregister(str(message.sender), message.body[0])
 
 
-def _plain(variant: Variant | None) -> Any:
-    with contextlib.suppress(AttributeError):
-        return {key: value.value for key, value in variant.value.items()}  # type: ignore[union-attr]
-    return None
+def _add_match(rule: str) -> Message:
+    return Message(_DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", signature="s", body=[rule])

@@ -173,13 +173,7 @@ class Air:
     async def connect(self, address: str, central: str, timeout_s: float) -> Connection:
         """Connect to a station that advertises connectable within timeout_s; TimeoutError else."""
         async with asyncio.timeout(timeout_s):
-            while True:
-                station = self._stations.get(address)
-                if station is not None and station.connectable and station.connection is None:
-                    break
-                await asyncio.sleep(_CONNECT_TRIES_S)
-        # From the advert that is answered to the first data packet: some connection intervals.
-        await asyncio.sleep(self._random.uniform(0.03, 0.12))
+            station = await self._reach(address)
         self._number = self._number % 0xFFFF + 1
         mtu = max(ATT_MTU_DEFAULT_BYTES, min(_CENTRAL_MTU_BYTES, station.mtu))
         connection = Connection(self._number, station, central, mtu)
@@ -188,3 +182,17 @@ class Air:
         station.on_connect(connection)
         station.on_mtu(connection, mtu)
         return connection
+
+    async def _reach(self, address: str) -> Station:
+        """Wait until a station takes a connection."""
+        while True:
+            if self._takes(address):
+                # From the advert that is answered to the first data packet: some intervals.
+                await asyncio.sleep(self._random.uniform(0.03, 0.12))
+                if self._takes(address):  # it may have gone to sleep, or taken another central
+                    return self._stations[address]
+            await asyncio.sleep(_CONNECT_TRIES_S)
+
+    def _takes(self, address: str) -> bool:
+        station = self._stations.get(address)
+        return station is not None and station.connectable and station.connection is None
