@@ -16,6 +16,7 @@ from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
 from kerb_wire import advert, bthome, keys, records
 from kerb_wire.provisioning import address_of
+from kerb_wire.words import FLAG_CONNECTABLE
 
 KEY = bytes(range(16))
 NODE_ID = "a4cf12000001"
@@ -67,15 +68,22 @@ class Parts:
         return [json.loads(row) for row in rows]
 
 
-def record(seq: int, distance_mm: int = 1000) -> bytes:
+def record(seq: int, distance_mm: int = 1000, flags: int = 1) -> bytes:
     """Return a packed fill record."""
-    return records.pack_fill(1, seq, seq * 10, distance_mm, 2, 0, 200, 90, 0, 7, 7, 1, 0)
+    return records.pack_fill(1, seq, seq * 10, distance_mm, 2, 0, 200, 90, 0, 7, 7, flags, 0)
 
 
-def heard(seq: int, distance_mm: int = 1000, *, key: bytes = KEY, epoch: int = EPOCH) -> Heard:
+def heard(
+    seq: int,
+    distance_mm: int = 1000,
+    *,
+    key: bytes = KEY,
+    epoch: int = EPOCH,
+    flags: int = FLAG_CONNECTABLE,
+) -> Heard:
     """Return the advert of record(seq) as an adapter would hear it."""
     ecb = new_ecb(keys.advert_key(new_ecb, key, epoch))
     address = address_of(bytes.fromhex(NODE_ID))
-    objects = advert.objects_of(records.unpack(record(seq, distance_mm)), EPOCH)
+    objects = advert.objects_of(records.unpack(record(seq, distance_mm, flags)), EPOCH)
     text = ":".join(f"{octet:02X}" for octet in address)
     return Heard(text, bthome.seal(ecb, address, seq, objects), -60, "hci0", 0)

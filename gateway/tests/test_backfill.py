@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kerb_gateway.backfill import Backfill
@@ -15,6 +17,7 @@ from kerb_gateway.errors import LinkError
 from kerb_gateway.model import Heard
 from kerb_node.dialogue import Dialogue
 from kerb_node.readinglog import ReadingLog
+from kerb_wire.words import FLAG_CONNECTABLE, FLAG_SERVICE
 from parts import EPOCH, KEY, NODE_ID, Parts, heard, log, record
 
 
@@ -59,7 +62,7 @@ class NodeInMemory:
             raise LinkError("no answer") from None
 
 
-def backfill_of(parts: Parts) -> Backfill:
+def backfill_of(parts: Parts, door_s: float = 0.0) -> Backfill:
     return Backfill(
         parts.ingest,
         parts.clock,
@@ -67,7 +70,7 @@ def backfill_of(parts: Parts) -> Backfill:
         first_retry_s=0.05,
         last_retry_s=1,
         session_timeout_s=5,
-        door_s=0.05,
+        door_s=door_s,
     )
 
 
@@ -134,6 +137,67 @@ def test_a_silent_node_is_left_alone_for_a_while(tmp_path: Path) -> None:
         assert backfill.consider(one, outcome, node.converse)
         await asyncio.gather(*backfill._tasks)
         assert node.acked == [1]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def unreachable(times: int, node: NodeInMemory) -> tuple[list[Heard], Any]:
+    """Return (who was called on, a converse that fails `times` times and then reaches `node`)."""
+    called: list[Heard] = []
+
+    @contextlib.asynccontextmanager
+    async def converse(one: Heard) -> AsyncIterator[NodeInMemory]:
+        called.append(one)
+        if len(called) <= times:
+            raise LinkError("le-connection-abort-by-local")
+        async with node.converse(one) as stream:
+            yield stream
+
+    return called, converse
+
+
+@pytest.mark.parametrize(("door_s", "calls"), [(2.0, 3), (0.0, 1)])
+def test_what_fails_is_tried_again_while_the_door_is_open(
+    tmp_path: Path, door_s: float, calls: int
+) -> None:
+    """One advert is all that a gateway may get of a wake: repetitions can be kept from it."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = NodeInMemory(tmp_path / "log", parts)
+        node.store(1)
+        backfill = backfill_of(parts, door_s)
+        called, converse = unreachable(2, node)
+        one = heard(1)
+        one = dataclasses.replace(one, boottime_ms=parts.clock.boottime_ms())
+        assert backfill.consider(one, parts.ingest.advert(one), converse)
+        await asyncio.gather(*backfill._tasks)
+        assert len(called) == calls
+        assert node.acked == ([1] if calls == 3 else [])
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("service", [True, False])
+def test_a_node_in_service_is_called_on_without_a_second_advert(
+    tmp_path: Path, service: bool
+) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        node = NodeInMemory(tmp_path / "log", parts)
+        for seq in (1, 2, 3):
+            node.store(seq)
+        backfill = backfill_of(parts, door_s=0.0)
+        called, converse = unreachable(2, node)
+        flags = FLAG_CONNECTABLE | (FLAG_SERVICE if service else 0)
+        one = dataclasses.replace(heard(3, flags=flags), boottime_ms=parts.clock.boottime_ms())
+        assert backfill.consider(one, parts.ingest.advert(one), converse)
+        await asyncio.gather(*backfill._tasks)
+        assert len(called) == (3 if service else 1)
+        assert node.acked == ([3] if service else [])
         await parts.store.close()
 
     asyncio.run(story())
