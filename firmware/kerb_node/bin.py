@@ -38,6 +38,7 @@ _NOT_MEASURED = code(QUALITIES, "not_measured")
 _LOW_BATTERY_PCT = 15
 _GREETING_WAKES = 16  # after a boot the door stays open that many wakes, unless a gateway came
 _SHORTEST_SLEEP_MS = 200
+_STRANGERS = 2  # whose visits a wake's door outlasts: bounds what strangers cost of the battery
 
 
 class BinNode:
@@ -202,13 +203,15 @@ class BinNode:
         radio.off()
 
     def _receive(self, radio, data):
-        """Hold the door open for connect_window_ms; a stranger does not close it."""
+        """Hold the door open for connect_window_ms; some strangers do not close it."""
         settings = self._settings
         radio.advertise(data, settings.advert_interval_ms, True)
         start = time.ticks_ms()
-        while time.ticks_diff(time.ticks_ms(), start) < settings.connect_window_ms:
+        strangers = strangers_ms = 0
+        while time.ticks_diff(time.ticks_ms(), start) - strangers_ms < settings.connect_window_ms:
             self._supervisor.feed()
             if radio.connected:
+                came = time.ticks_ms()
                 dialogue = self._dialogue()
                 visit.serve(radio, dialogue, self._supervisor.feed, time)
                 if dialogue.proven:
@@ -216,6 +219,9 @@ class BinNode:
                     if self._supervisor.safe_mode:
                         self._supervisor.leave_safe_mode()
                     return
+                if strangers < _STRANGERS:
+                    strangers += 1
+                    strangers_ms += time.ticks_diff(time.ticks_ms(), came)
                 radio.advertise(data, settings.advert_interval_ms, True)
             time.sleep_ms(visit.POLL_MS)
 

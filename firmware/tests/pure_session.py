@@ -7,7 +7,7 @@ from aes import new_ecb
 from kerb_node import visit
 from kerb_node.dialogue import Dialogue
 from kerb_wire import frame, messages, records, session
-from kerb_wire.limits import AUTH_TIMEOUT_MS, SESSION_TIMEOUT_MS
+from kerb_wire.limits import AUTH_TIMEOUT_MS, GREETING_TIMEOUT_MS, SESSION_TIMEOUT_MS
 from kerb_wire.messages import ACK, BACKFILL_ANSWER, BACKFILL_END, BACKFILL_REQUEST, BYE, REFUSAL
 
 KEY = bytes(range(16))
@@ -190,7 +190,15 @@ def host(radio, dialogue, clock):
 def test_a_silent_stranger_is_sent_away_in_time():
     clock = Clock()
     host(Radio(clock), Talker(proven=False), clock)
-    assert AUTH_TIMEOUT_MS < clock.now <= AUTH_TIMEOUT_MS + 2 * visit.POLL_MS
+    assert GREETING_TIMEOUT_MS < clock.now <= GREETING_TIMEOUT_MS + 2 * visit.POLL_MS
+
+
+def test_a_stranger_that_babbles_is_sent_away_sooner():
+    clock = Clock()
+    slow = [b""] * 300  # 1.5 s of service discovery
+    host(Radio(clock, slow + [b"x"] * 1000), Talker(proven=False), clock)
+    limit_ms = 300 * visit.POLL_MS + AUTH_TIMEOUT_MS
+    assert limit_ms < clock.now <= limit_ms + 2 * visit.POLL_MS
 
 
 def test_a_proven_gateway_cannot_stay_for_ever():

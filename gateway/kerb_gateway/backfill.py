@@ -101,7 +101,7 @@ class Backfill:
         attempts.heard, attempts.outcome = heard, outcome
         if node.node_id in self._busy or not self._has_work(node, outcome):
             return False
-        if asyncio.get_running_loop().time() < attempts.not_before or self._slots.locked():
+        if asyncio.get_running_loop().time() < attempts.not_before:
             return False
         self._busy.add(node.node_id)
         task = asyncio.ensure_future(self._visit(node, converse, attempts))
@@ -121,11 +121,14 @@ class Backfill:
         return unacked >= (1 if reading.flags & FLAG_SERVICE else _ACK_BACKLOG)
 
     async def _visit(self, node: Node, converse: Converse, attempts: _Attempts) -> None:
-        """Try until it worked or the node can no longer be there."""
+        """Try until there is nothing to do or the node can no longer be there."""
         try:
             while self._has_work(node, attempts.outcome):
+                heard = attempts.heard
                 if await self._through_the_door(node, converse, attempts):
-                    return
+                    if attempts.heard is heard:
+                        return
+                    continue  # it has said more in the meantime
                 if not self._in_service(attempts):
                     return
                 await asyncio.sleep(attempts.not_before - asyncio.get_running_loop().time())
@@ -143,29 +146,39 @@ class Backfill:
         return (self._clock.boottime_ms() - attempts.heard.boottime_ms) / 1000
 
     async def _through_the_door(self, node: Node, converse: Converse, attempts: _Attempts) -> bool:
-        """Some tries while the door that the last advert opened stays open."""
+        """Some tries while the door that the last advert opened stays open.
+
+        Waiting for a free slot may take longer than that: then the node has gone, and its next
+        advert tries again without a pause.
+        """
         why = ""
         for number in range(_DOOR_TRIES):
             if number:
-                if self._since_s(attempts) + _DOOR_PAUSE_S > self._door_s:
-                    break
                 await asyncio.sleep(_DOOR_PAUSE_S)
-            try:
-                async with (
-                    self._slots,
-                    asyncio.timeout(self._session_timeout_s),
-                    converse(attempts.heard) as stream,
-                ):
-                    await self._session(node, stream)
-            except (LinkError, RemoteFault, TimeoutError) as error:
-                why = str(error) or "too slow"
-                continue
+            async with self._slots:
+                if number and self._since_s(attempts) > self._door_s:
+                    break
+                if not number and self._missed(attempts):
+                    return False
+                try:
+                    await self._attempt(node, converse, attempts.heard)
+                except (LinkError, RemoteFault, TimeoutError) as error:
+                    why = str(error) or "too slow"
+                    continue
             attempts.failures = 0
             attempts.not_before = 0.0
             self.sessions += 1
             return True
         self._failed(node, attempts, why)
         return False
+
+    def _missed(self, attempts: _Attempts) -> bool:
+        """Tell whether the door has closed before a slot was free."""
+        return self._since_s(attempts) > self._door_s and not self._in_service(attempts)
+
+    async def _attempt(self, node: Node, converse: Converse, heard: Heard) -> None:
+        async with asyncio.timeout(self._session_timeout_s), converse(heard) as stream:
+            await self._session(node, stream)
 
     def _failed(self, node: Node, attempts: _Attempts, why: str) -> None:
         attempts.failures += 1

@@ -86,4 +86,6 @@ def heard(
     address = address_of(bytes.fromhex(NODE_ID))
     objects = advert.objects_of(records.unpack(record(seq, distance_mm, flags)), EPOCH)
     text = ":".join(f"{octet:02X}" for octet in address)
-    return Heard(text, bthome.seal(ecb, address, seq, objects), -60, "hci0", 0)
+    return Heard(
+        text, bthome.seal(ecb, address, seq, objects), -60, "hci0", SystemClock().boottime_ms()
+    )

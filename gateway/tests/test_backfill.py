@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,7 +61,7 @@ class NodeInMemory:
             raise LinkError("no answer") from None
 
 
-def backfill_of(parts: Parts, door_s: float = 0.0) -> Backfill:
+def backfill_of(parts: Parts, door_s: float = 0.1) -> Backfill:
     return Backfill(
         parts.ingest,
         parts.clock,
@@ -134,7 +133,7 @@ def test_a_silent_node_is_left_alone_for_a_while(tmp_path: Path) -> None:
         await asyncio.gather(*backfill._tasks)
         assert not backfill.consider(one, outcome, node.converse)
         await asyncio.sleep(0.1)
-        assert backfill.consider(one, outcome, node.converse)
+        assert backfill.consider(heard(1), outcome, node.converse)
         await asyncio.gather(*backfill._tasks)
         assert node.acked == [1]
         await parts.store.close()
@@ -157,7 +156,7 @@ def unreachable(times: int, node: NodeInMemory) -> tuple[list[Heard], Any]:
     return called, converse
 
 
-@pytest.mark.parametrize(("door_s", "calls"), [(2.0, 3), (0.0, 1)])
+@pytest.mark.parametrize(("door_s", "calls"), [(2.0, 3), (0.1, 1)])
 def test_what_fails_is_tried_again_while_the_door_is_open(
     tmp_path: Path, door_s: float, calls: int
 ) -> None:
@@ -170,7 +169,6 @@ def test_what_fails_is_tried_again_while_the_door_is_open(
         backfill = backfill_of(parts, door_s)
         called, converse = unreachable(2, node)
         one = heard(1)
-        one = dataclasses.replace(one, boottime_ms=parts.clock.boottime_ms())
         assert backfill.consider(one, parts.ingest.advert(one), converse)
         await asyncio.gather(*backfill._tasks)
         assert len(called) == calls
@@ -190,14 +188,50 @@ def test_a_node_in_service_is_called_on_without_a_second_advert(
         node = NodeInMemory(tmp_path / "log", parts)
         for seq in (1, 2, 3):
             node.store(seq)
-        backfill = backfill_of(parts, door_s=0.0)
+        backfill = backfill_of(parts)
         called, converse = unreachable(2, node)
         flags = FLAG_CONNECTABLE | (FLAG_SERVICE if service else 0)
-        one = dataclasses.replace(heard(3, flags=flags), boottime_ms=parts.clock.boottime_ms())
+        one = heard(3, flags=flags)
         assert backfill.consider(one, parts.ingest.advert(one), converse)
         await asyncio.gather(*backfill._tasks)
         assert len(called) == (3 if service else 1)
         assert node.acked == ([3] if service else [])
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_every_node_that_was_heard_gets_its_turn(tmp_path: Path) -> None:
+    """More doors than slots: nobody is forgotten, and what is said meanwhile counts."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = NodeInMemory(tmp_path / "log", parts)
+        node.store(1)
+        backfill = backfill_of(parts, 2.0)
+        reached = asyncio.Event()
+
+        @contextlib.asynccontextmanager
+        async def slow(one: Heard) -> AsyncIterator[NodeInMemory]:
+            reached.set()
+            await asyncio.sleep(0.2)
+            async with node.converse(one) as stream:
+                yield stream
+
+        async with backfill._slots, backfill._slots:  # both are taken by other nodes
+            one = heard(1)
+            assert backfill.consider(one, parts.ingest.advert(one), slow)
+            await asyncio.sleep(0.1)
+            assert not reached.is_set()
+        await reached.wait()
+        node.store(2)
+        node.store(3)
+        await parts.stream()
+        late = heard(3)
+        assert not backfill.consider(late, parts.ingest.advert(late), slow)
+        await asyncio.gather(*backfill._tasks)
+        assert node.acked[-1] == 3
+        assert sorted(await parts.column("select seq from readings")) == [1, 2, 3]
         await parts.store.close()
 
     asyncio.run(story())

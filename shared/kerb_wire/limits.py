@@ -15,6 +15,7 @@ FILE_READ_MAX_RECORDS = 10  # records in one Modbus file read: 240 of at most 25
 ADVERT_MAX_BYTES = 31  # legacy advertising data, Bluetooth Core 5.4 Vol 6 Part B 2.3.1.1
 ADVERT_OBJECTS_MAX_BYTES = 15  # what flags, service data header, counter and MIC leave of it
 
-AUTH_TIMEOUT_MS = 1000  # a GATT peer that has not proved itself by then is dropped
+GREETING_TIMEOUT_MS = 3000  # a GATT peer's way to its first byte: it discovers services first
+AUTH_TIMEOUT_MS = 1000  # from its first byte on: who has not proved himself by then is dropped
 SESSION_TIMEOUT_MS = 8000  # a whole GATT session may not last longer
 SITE_MAX_BYTES = 24  # the site's name in a provisioning blob

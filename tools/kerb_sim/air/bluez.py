@@ -61,7 +61,7 @@ class Bluez:
         bus = await MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM).connect()
         self._bus = bus
         self.tree = ObjectTree(bus, _WRITABLE, self._on_set)
-        self.links = Links(self.tree, self._air, self._habits.connect_timeout_s)
+        self.links = Links(self.tree, self._air, self._habits)
         self._handlers = self._table()
         bus.add_message_handler(self._handle)
         for rule in _MATCHES:

@@ -19,6 +19,8 @@ class Habits:
     """An unpaired device that was not heard for so long is forgotten (TemporaryTimeout)."""
     connect_timeout_s: float = 4.0
     """How long a Connect waits for a connectable advert."""
+    discovery_s: float = 0.6
+    """Service discovery: a dozen round trips at the default connection interval of 30 to 50 ms."""
 
 
 SCAN_S = 10.24

@@ -20,6 +20,7 @@ from kerb_sim.air.errors import (
     NOT_SUPPORTED,
     BluezError,
 )
+from kerb_sim.air.habits import Habits
 from kerb_sim.air.medium import Air, Connection
 from kerb_sim.air.objects import ObjectTree
 from kerb_sim.air.scan import ADAPTER, DEVICE
@@ -35,10 +36,11 @@ _ABORTED = ("Failed", "br-connection-canceled")  # BlueZ's word for LE too
 class Links:
     """The connections of all adapters, by the path of their device."""
 
-    def __init__(self, tree: ObjectTree, air: Air, connect_timeout_s: float) -> None:
+    def __init__(self, tree: ObjectTree, air: Air, habits: Habits) -> None:
         self._tree = tree
         self._air = air
-        self._connect_timeout_s = connect_timeout_s
+        self._connect_timeout_s = habits.connect_timeout_s
+        self._discovery_s = habits.discovery_s
         self._open: dict[str, Connection] = {}
         self._pending: dict[str, asyncio.Task[Connection]] = {}
         self._notifying: dict[str, set[str]] = {}  # characteristic -> clients
@@ -79,10 +81,12 @@ class Links:
         self._open[path] = connection
         connection.on_close = lambda: self._closed(path)
         self._tree.change(path, DEVICE, {"Connected": Variant("b", True)})
-        self._resolve(path, connection)
+        asyncio.get_running_loop().call_later(self._discovery_s, self._resolve, path, connection)
 
     def _resolve(self, path: str, connection: Connection) -> None:
         """Export the station's GATT table; its notifications become values."""
+        if self._open.get(path) is not connection:
+            return  # the link broke while the services were discovered
         for service in connection.station.services:
             below = f"{path}/service{service.characteristics[0].handle - 2:04x}"
             self._tree.add(
