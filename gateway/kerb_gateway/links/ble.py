@@ -185,7 +185,7 @@ class BleLink:
             await stream.open()
         except (BleakError, OSError, EOFError, TimeoutError) as error:
             await _disconnect(client)
-            raise LinkError(f"no connection: {error or type(error).__name__}") from error
+            raise LinkError(f"no connection: {str(error) or type(error).__name__}") from error
         try:
             yield stream
         finally:
