@@ -67,11 +67,16 @@ class Gateway:
         topics = Topics(config.gateway.site, config.gateway.id)
         payloads = NativePayloads(topics, store.gw_epoch)
         nodes = await self._nodes(store)
-        ledger = await Ledger.load(store, payloads, nodes)
+        ledger = await Ledger.load(store, payloads, nodes, self._log)
         ingest = self._ingest(ledger, nodes)
         uplink = self._uplink(topics)
         publisher = Publisher(
-            store, uplink, ingest.committed, self._log, in_flight=config.uplink.in_flight
+            ledger.outbox,
+            uplink,
+            ingest.committed,
+            self._log,
+            in_flight=config.uplink.in_flight,
+            mark_s=config.store.commit_interval_s,
         )
         backfill = self._backfill(ingest)
         buses = self._buses(ingest, nodes)

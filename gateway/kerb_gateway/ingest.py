@@ -99,6 +99,10 @@ class Ingest:
         """Return the configured node that advertises with `address`."""
         return self._by_address.get(address)
 
+    def count(self, name: str, node_no: int = 0) -> None:
+        """Count what a link has met; 0: no particular node."""
+        self._ledger.count(name, node_no)
+
     # --- adverts ---
 
     def advert(self, heard: Heard) -> Outcome:
@@ -146,7 +150,7 @@ class Ingest:
         kind = classify(stream, seq, digest, authenticated=False)
         if kind == ACCEPTED:
             self._accept(stream, seq, digest)
-            self._store_advert(stream, seq, reading)
+            self._store_advert(stream, seq, digest, reading)
         elif kind != DUPLICATE:
             self._ledger.count(kind, stream.node.node_no)
             if kind in (REPLAY, TAMPERED, QUARANTINED):
@@ -171,9 +175,9 @@ class Ingest:
         stream.last_seq = seq
         stream.remember(seq, digest)
 
-    def _store_advert(self, stream: Stream, seq: int, reading: Any) -> None:
+    def _store_advert(self, stream: Stream, seq: int, digest: bytes, reading: Any) -> None:
         fields = _fill_fields(reading, stream.node)
-        self._add(stream, seq, "fill", fields | {"via": "advert", "auth": "mic"})
+        self._add(stream, seq, "fill", digest, fields | {"via": "advert", "auth": "mic"})
         if reading.event:
             self.hurry()
 
@@ -214,12 +218,14 @@ class Ingest:
             else:
                 stream.close(row.seq, row.seq)
                 stream.remember(row.seq, digest)
-            self._store_record(stream, row, packed, via, auth)
+            self._store_record(stream, row, packed, digest, via, auth)
         else:
             self._ledger.count(f"record {kind}", stream.node.node_no)
         return kind
 
-    def _store_record(self, stream: Stream, row: Any, packed: bytes, via: str, auth: str) -> None:
+    def _store_record(
+        self, stream: Stream, row: Any, packed: bytes, digest: bytes, via: str, auth: str
+    ) -> None:
         common = {
             "record": packed,
             "boot_no": row.boot_no,
@@ -228,9 +234,9 @@ class Ingest:
             "auth": auth,
         }
         if row.kind == records.FILL:
-            self._add(stream, row.seq, "fill", _fill_fields(row, stream.node) | common)
+            self._add(stream, row.seq, "fill", digest, _fill_fields(row, stream.node) | common)
         else:
-            self._add(stream, row.seq, "lamp", _lamp_fields(row) | common)
+            self._add(stream, row.seq, "lamp", digest, _lamp_fields(row) | common)
 
     def _lost(self, stream: Stream, row: Any) -> str:
         """Declare what is still open of seq..last_seq lost, with the node's own reason."""
@@ -250,8 +256,10 @@ class Ingest:
             )
         return "lost"
 
-    def _add(self, stream: Stream, seq: int, kind: str, fields: dict[str, Any]) -> None:
-        self._ledger.add_reading(Reading(stream, seq, kind, fields), self._clock.now())
+    def _add(
+        self, stream: Stream, seq: int, kind: str, digest: bytes, fields: dict[str, Any]
+    ) -> None:
+        self._ledger.add_reading(Reading(stream, seq, kind, digest, fields), self._clock.now())
         if self._ledger.waiting >= 2 * self._rows:
             self.hurry()
 

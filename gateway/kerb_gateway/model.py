@@ -63,14 +63,29 @@ class Stream:
     node: Node
     epoch: int
     last_seq: int = 0
+    stored: int = 0
+    lost: int = 0
     gaps: list[Gap] = field(default_factory=list)
     recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
+    written_gaps: tuple[tuple[int, int], ...] = ()
+
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """Return the gaps as plain numbers."""
+        return tuple((gap.first_seq, gap.last_seq) for gap in self.gaps)
 
     def remember(self, seq: int, digest: bytes) -> None:
         """Keep a digest; the oldest of more than RECENT_DIGESTS goes."""
         self.recent[seq] = digest
         while len(self.recent) > RECENT_DIGESTS:
             self.recent.pop(min(self.recent))
+
+    def missing(self) -> int:
+        """Return how many numbers the open gaps hold."""
+        return sum(gap.last_seq - gap.first_seq + 1 for gap in self.gaps)
+
+    def unexplained(self) -> int:
+        """Return last_seq less what is stored, declared lost or in a gap: always zero."""
+        return self.last_seq - self.stored - self.lost - self.missing()
 
     def in_gap(self, seq: int) -> bool:
         """Tell whether `seq` is known to be missing."""
@@ -103,6 +118,7 @@ class Reading:
     stream: Stream
     seq: int
     kind: str
+    digest: bytes
     fields: dict[str, Any]
 
 
@@ -116,14 +132,25 @@ class Loss:
     reason: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where numbers come from: a node's epoch."""
+
+    node_id: str
+    epoch: int
+
+
 class Payloads(Protocol):
     """Makes upstream messages; each returns (topic, payload)."""
 
-    def reading(self, reading: Reading, outbox_no: int) -> tuple[str, bytes]:
-        """A reading's message."""
+    def reading(self, origin: Origin, fields: dict[str, Any], outbox_no: int) -> tuple[str, bytes]:
+        """A reading's message; fields: the columns of its row."""
 
-    def loss(self, loss: Loss) -> tuple[str, bytes]:
-        """A loss record's message."""
+    def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
+        """A loss record's message; fields: the columns of its row."""
 
     def result(self, node_id: str, result: dict[str, Any]) -> tuple[str, bytes]:
         """A command result's message."""
+
+    def alarm(self, node_id: str, alarm: dict[str, Any]) -> tuple[str, bytes]:
+        """An alarm's message."""

@@ -1,22 +1,25 @@
 """Takes rows out of the outbox and to the broker; a row ends only on its PUBACK.
 
 Rule: rows go out in their order, a bounded number unacknowledged; what the broker refuses for
-good moves to the dead letters and is counted, never away.
+good is kept with the dead letters, never thrown away. How far the outbox is done is stored with
+the next batch of readings, or after many rows: writing it after each PUBACK would wear the card.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from kerb_gateway.store.database import Operation, Store
+from kerb_gateway.store.outbox import MARK_ROWS, Outbox, Outgoing
 
 _REFUSED = 0x80  # MQTT 5, 2.4: reason codes from here on are failures
 _NO_SUBSCRIBER = 0x10
 _QUOTA_EXCEEDED = 0x97
 _PAUSE_S = 0.5
-_MARK_S = 0.25
+_LOOK_S = 0.25
+_READ_ROWS = 256
 
 Log = Callable[..., Any]
 
@@ -36,36 +39,50 @@ class Publisher:
     """The loop from the outbox to the broker."""
 
     def __init__(
-        self, store: Store, broker: Broker, committed: asyncio.Event, log: Log, *, in_flight: int
+        self,
+        outbox: Outbox,
+        broker: Broker,
+        committed: asyncio.Event,
+        log: Log,
+        *,
+        in_flight: int,
+        mark_s: float,
     ) -> None:
-        self._store = store
+        """mark_s: after so long without a batch that carries it, the mark is stored by itself."""
+        self._mark_s = mark_s
+        self._outbox = outbox
         self._broker = broker
         self._committed = committed
         self._log = log
         self._window = in_flight
-        self._cursor = 0
-        self._flying: dict[int, tuple[int, str, bytes]] = {}
-        self._done: list[int] = []
-        self._dead: list[tuple[int, str, bytes, str]] = []
+        self._cursor = outbox.done
+        self._ready: deque[Outgoing] = deque()
+        self._flying: dict[int, Outgoing] = {}
+        self._refused: list[tuple[Outgoing, str]] = []
         self._freed = asyncio.Event()
         self.delivered = 0
         self.unheard = 0
         broker.on_acked = self._acked
 
     def _acked(self, mid: int, reason: int) -> None:
-        row = self._flying.pop(mid, None)
+        message = self._flying.pop(mid, None)
         self._freed.set()
-        if row is None:
+        if message is None:
             return  # the availability message, or one of a session before this start
         if reason == _QUOTA_EXCEEDED:
-            self._cursor = min(self._cursor, row[0] - 1)  # not now: it goes out again
+            self._ready.appendleft(message)  # not now: it goes out again
         elif reason >= _REFUSED:
-            self._dead.append((*row, f"0x{reason:02x}"))
-            self._log("message refused", outbox_no=row[0], topic=row[1], reason=f"0x{reason:02x}")
+            self._refused.append((message, f"0x{reason:02x}"))
+            self._log(
+                "message refused",
+                outbox_no=message.outbox_no,
+                topic=message.topic,
+                reason=f"0x{reason:02x}",
+            )
         else:
             self.unheard += reason == _NO_SUBSCRIBER
             self.delivered += 1
-            self._done.append(row[0])
+            self._outbox.ended(message.outbox_no)
 
     async def run(self) -> None:
         """Publish for ever."""
@@ -80,22 +97,19 @@ class Publisher:
     async def _fill(self) -> None:
         """Bring the window to its full width, or wait until there is something to do."""
         room = min(self._window, self._broker.receive_maximum) - len(self._flying)
-        rows: list[tuple[Any, ...]] = []
-        if room > 0:
+        if room <= 0:
+            await self._idle(self._freed)
+            return
+        if not self._ready:
             self._committed.clear()
-            rows = await self._store.query(
-                "select outbox_no, topic, payload from outbox where outbox_no > ? "
-                "order by outbox_no limit ?",
-                [self._cursor, room],
-            )
-        flying = {row[0] for row in self._flying.values()}
-        for outbox_no, topic, payload in rows:
-            if outbox_no not in flying and outbox_no not in self._done:
-                mid = self._broker.publish(topic, payload)
-                self._flying[mid] = (outbox_no, topic, payload)
-            self._cursor = max(self._cursor, outbox_no)
-        if not rows:
-            await self._idle(self._freed if room <= 0 else self._committed)
+            self._ready.extend(await self._outbox.after(self._cursor, _READ_ROWS))
+            if not self._ready:
+                await self._idle(self._committed)
+                return
+            self._cursor = self._ready[-1].outbox_no
+        for _ in range(min(room, len(self._ready))):
+            message = self._ready.popleft()
+            self._flying[self._broker.publish(message.topic, message.payload)] = message
 
     async def _idle(self, event: asyncio.Event) -> None:
         if event is self._freed:
@@ -108,23 +122,26 @@ class Publisher:
             pass
 
     async def _mark_for_ever(self) -> None:
+        loop = asyncio.get_running_loop()
+        carried_at = loop.time()
         while True:
-            await asyncio.sleep(_MARK_S)
-            await self.mark()
+            await asyncio.sleep(_LOOK_S)
+            await self._bury()
+            if not self._outbox.unmarked:
+                carried_at = loop.time()
+            elif self._outbox.unmarked >= MARK_ROWS or loop.time() - carried_at >= self._mark_s:
+                await self._outbox.write_mark()
+
+    async def _bury(self) -> None:
+        while self._refused:
+            message, reason = self._refused[0]
+            await self._outbox.bury(message, reason)
+            self._refused.pop(0)
 
     async def mark(self) -> None:
-        """Take acknowledged rows out of the outbox, in one transaction."""
-        done, self._done = self._done, []
-        dead, self._dead = self._dead, []
-        operations: list[Operation] = [
-            ("delete from outbox where outbox_no = ?", [number]) for number in done
-        ]
-        for outbox_no, topic, payload, reason in dead:
-            operations.append(
-                ("insert into dead_letters values (?,?,?,?)", [outbox_no, topic, payload, reason])
-            )
-            operations.append(("delete from outbox where outbox_no = ?", [outbox_no]))
-        await self._store.write(operations)
+        """Store how far the outbox is done."""
+        await self._bury()
+        await self._outbox.write_mark()
 
     async def settle(self, timeout_s: float) -> None:
         """Wait for what is in flight, at most timeout_s, and mark what came back."""

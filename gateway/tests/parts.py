@@ -12,6 +12,7 @@ from kerb_gateway.ingest import Ingest
 from kerb_gateway.model import Heard, Node, Stream
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.outbox import Outbox, Outgoing
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
 from kerb_wire import advert, bthome, keys, records
@@ -46,7 +47,7 @@ class Parts:
             Node(2, LAMP_ID, "lamp", KEY, bus="street", unit=1),
         ]
         parts.ledger = await Ledger.load(
-            parts.store, NativePayloads(TOPICS, parts.store.gw_epoch), parts.nodes
+            parts.store, NativePayloads(TOPICS, parts.store.gw_epoch), parts.nodes, log
         )
         parts.clock = SystemClock()
         parts.ingest = Ingest(
@@ -61,11 +62,15 @@ class Parts:
         return [row[0] for row in await self.store.query(statement)]
 
     async def topics(self) -> list[str]:
-        return await self.column("select topic from outbox order by outbox_no")
+        return [one.topic for one in await self.outgoing()]
+
+    async def outgoing(self) -> list[Outgoing]:
+        """What the publisher would be given from the very first row on."""
+        outbox = Outbox(self.store, NativePayloads(TOPICS, self.store.gw_epoch))
+        return await outbox.after(0, 100000)
 
     async def payloads(self) -> list[dict[str, Any]]:
-        rows = await self.column("select payload from outbox order by outbox_no")
-        return [json.loads(row) for row in rows]
+        return [json.loads(one.payload) for one in await self.outgoing()]
 
 
 def record(seq: int, distance_mm: int = 1000, flags: int = 1) -> bytes:

@@ -67,12 +67,14 @@ def test_bluetooth_daemon_dies_and_returns(tmp_path: Path) -> None:
     async def die(demo: Demo) -> None:
         await asyncio.sleep(4)
         await demo.street.bluez.stop()
-        await asyncio.sleep(1)
+        await asyncio.sleep(5)  # longer than deaf_after_s
         await demo.street.bluez.start()
 
     verdict = run_street(tmp_path, bins=2, lamps=0, duration_s=16, during=die)
     assert_accounted(verdict)
-    assert '"link down"' in (tmp_path / "run" / "gateway.log").read_text()  # it was noticed
+    log = (tmp_path / "run" / "gateway.log").read_text()
+    assert "nothing heard: scan restarted" in log
+    assert '"link down"' in log
 
 
 def forged(data: bytes) -> bytes:

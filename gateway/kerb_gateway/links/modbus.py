@@ -65,7 +65,6 @@ class ModbusBus:
         # 3.5 characters of silence between frames (Modbus over Serial Line V1.02, 2.5.1.1), and
         # a little for the slower clock of a unit that measures it.
         self._gap_s = max(0.00175, 38.5 / part.baudrate) + 0.003
-        self.late_answers = 0
 
     async def run(self) -> None:
         """Poll for ever; LinkDown when the port cannot be opened or breaks."""
@@ -204,7 +203,7 @@ class ModbusBus:
         if len(answer.registers) != 1 + registers.STATUS_WORDS:
             raise LinkError(f"{len(answer.registers)} registers came back")
         if answer.registers[0] != token:
-            self.late_answers += 1
+            self._ingest.count("late answer", node.node_no)
             await self._fall_silent()
             raise LinkError("an answer to an older request")
         status: dict[str, int] = registers.unpack(registers.STATUS, answer.registers[1:])

@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,17 @@ from kerb_gateway.errors import StoreError
 from kerb_gateway.store.migrations import migrate
 
 Result = TypeVar("Result")
-Operation = tuple[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Many:
+    """One statement over many rows."""
+
+    statement: str
+    rows: Sequence[Sequence[Any]]
+
+
+Operation = tuple[str, Sequence[Any]] | Many
 
 _WAL_PAGES = 1000  # checkpoint at 4 MB
 _WAL_MAX_BYTES = 16 * 1024 * 1024
@@ -72,8 +83,11 @@ class Store:
         connection = self._open_connection()
         try:
             connection.execute("begin immediate")
-            for statement, parameters in operations:
-                connection.execute(statement, parameters)
+            for operation in operations:
+                if isinstance(operation, Many):
+                    connection.executemany(operation.statement, operation.rows)
+                else:
+                    connection.execute(*operation)
             connection.execute("commit")
         except sqlite3.Error as error:
             if connection.in_transaction:
@@ -89,6 +103,18 @@ class Store:
             return self._open_connection().execute(statement, parameters).fetchall()
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
+
+    async def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Return all rows of a bounded query as {column: value}."""
+        return await self._run(self._rows, statement, parameters)
+
+    def _rows(self, statement: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
+        try:
+            cursor = self._open_connection().execute(statement, parameters)
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:

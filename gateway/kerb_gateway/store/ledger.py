@@ -7,17 +7,20 @@ becomes part of one batch; whatever batch was not committed never happened.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from kerb_gateway.clock import Moment
-from kerb_gateway.model import Gap, Loss, Node, Payloads, Reading, Stream
-from kerb_gateway.store.database import Operation, Store
+from kerb_gateway.errors import StoreError
+from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Payloads, Reading, Stream
+from kerb_gateway.store.database import Many, Operation, Store
+from kerb_gateway.store.outbox import LOSS, MESSAGE, READING, Outbox
 
-_DIGEST_BYTES = 8
-_SEQ_BYTES = 4
+Log = Callable[..., Any]
 
 _READING_COLUMNS = (
+    "reading_no",
     "stream_no",
     "seq",
     "kind",
@@ -45,6 +48,7 @@ _READING_COLUMNS = (
     "boottime_ms",
     "wall_ms",
     "wall_quality",
+    "digest",
 )
 _INSERT_READING = (
     f"insert into readings ({', '.join(_READING_COLUMNS)}) "
@@ -52,33 +56,46 @@ _INSERT_READING = (
 )
 
 
+_INSERT_OUTBOX = "insert into outbox (outbox_no, kind, row_no, topic, payload) values (?,?,?,?,?)"
+_COUNT = (
+    "insert into counters values (?,?,?) on conflict (name, node_no) "
+    "do update set value = value + excluded.value"
+)
+_REMEMBER = "insert into meta values (?,?) on conflict (key) do update set value = excluded.value"
+
+
 class Ledger:
     """Streams in memory and the operations that are not yet committed."""
 
-    def __init__(self, store: Store, payloads: Payloads) -> None:
+    def __init__(self, store: Store, payloads: Payloads, log: Log) -> None:
         self._store = store
         self._payloads = payloads
-        self._operations: list[Operation] = []
-        self._touched: dict[int, Stream] = {}
-        self._counts: Counter[tuple[str, int]] = Counter()
+        self._log = log
+        self.outbox = Outbox(store, payloads)
+        self._batch = _Batch()
         self._next_outbox = 1
         self._next_stream = 1
+        self._next_reading = 1
+        self._next_loss = 1
+        self._wrong: dict[int, int] = {}
         self.streams: dict[tuple[str, int], Stream] = {}
         self.counters: Counter[str] = Counter()
 
     @classmethod
-    async def load(cls, store: Store, payloads: Payloads, nodes: Iterable[Node]) -> Ledger:
+    async def load(
+        cls, store: Store, payloads: Payloads, nodes: Iterable[Node], log: Log
+    ) -> Ledger:
         """Read everything that ingest needs to know from the database."""
-        ledger = cls(store, payloads)
+        ledger = cls(store, payloads, log)
         by_no = {node.node_no: node for node in nodes}
-        rows = await store.query("select stream_no, node_no, epoch, last_seq, recent from streams")
         numbered: dict[int, Stream] = {}
-        for stream_no, node_no, epoch, last_seq, recent in rows:
+        for stream_no, node_no, epoch, *numbers in await store.query(
+            "select stream_no, node_no, epoch, last_seq, stored, lost from streams"
+        ):
             ledger._next_stream = max(ledger._next_stream, stream_no + 1)
             if node_no not in by_no:
                 continue  # a node that the configuration no longer names: its history stays
-            stream = Stream(stream_no, by_no[node_no], epoch, last_seq)
-            _unpack_recent(stream, recent or b"")
+            stream = Stream(stream_no, by_no[node_no], epoch, *numbers)
             ledger.streams[(stream.node.node_id, epoch)] = stream
             numbered[stream_no] = stream
         for stream_no, first_seq, last_seq in await store.query(
@@ -86,13 +103,37 @@ class Ledger:
         ):
             if stream_no in numbered:
                 numbered[stream_no].gaps.append(Gap(first_seq, last_seq))
-        row = await store.query(
+        for stream in numbered.values():
+            stream.written_gaps = stream.ranges()
+        await ledger._load_digests(numbered)
+        await ledger._load_numbers()
+        await ledger.outbox.load()
+        return ledger
+
+    async def _load_digests(self, numbered: dict[int, Stream]) -> None:
+        """Fill the recent windows from the newest readings: the end of the table only."""
+        rows = await self._store.query(
+            "select stream_no, seq, digest from readings order by reading_no desc limit ?",
+            [RECENT_DIGESTS * max(1, len(numbered))],
+        )
+        for stream_no, seq, digest in reversed(rows):
+            if stream_no in numbered and digest is not None:
+                numbered[stream_no].remember(seq, digest)
+
+    async def _load_numbers(self) -> None:
+        """Go on after the highest number of each kind that was ever used."""
+        for table, key, attribute in (
+            ("readings", "reading_no", "_next_reading"),
+            ("losses", "loss_no", "_next_loss"),
+        ):
+            rows = await self._store.query(f"select coalesce(max({key}), 0) from {table}")
+            setattr(self, attribute, rows[0][0] + 1)
+        rows = await self._store.query(
             "select max(coalesce((select max(outbox_no) from outbox), 0), "
             "coalesce((select max(outbox_no) from dead_letters), 0), "
             "coalesce((select cast(value as integer) from meta where key = 'outbox_last'), 0))"
         )
-        ledger._next_outbox = row[0][0] + 1
-        return ledger
+        self._next_outbox = rows[0][0] + 1
 
     def newest_stream(self, node_id: str) -> Stream | None:
         """Return the node's stream that was begun last, or None."""
@@ -104,22 +145,22 @@ class Ledger:
         stream = Stream(self._next_stream, node, epoch)
         self._next_stream += 1
         self.streams[(node.node_id, epoch)] = stream
-        self._operations.append(
+        self.add(
             (
-                "insert into streams (stream_no, node_no, epoch, last_seq, recent) "
-                "values (?,?,?,0,?)",
-                [stream.stream_no, node.node_no, epoch, b""],
+                "insert into streams (stream_no, node_no, epoch, last_seq) values (?,?,?,0)",
+                [stream.stream_no, node.node_no, epoch],
             )
         )
         return stream
 
     def touch(self, stream: Stream) -> None:
-        """Note that a stream's watermark, digests or gaps have changed."""
-        self._touched[stream.stream_no] = stream
+        """Note that a stream's watermark, counts or gaps have changed."""
+        self._batch.touched[stream.stream_no] = stream
 
     def add_reading(self, reading: Reading, moment: Moment) -> None:
         """Append a reading and its outbox row."""
         fields: dict[str, Any] = reading.fields | {
+            "reading_no": self._next_reading,
             "stream_no": reading.stream.stream_no,
             "seq": reading.seq,
             "kind": reading.kind,
@@ -127,101 +168,158 @@ class Ledger:
             "boottime_ms": moment.boottime_ms,
             "wall_ms": moment.wall_ms,
             "wall_quality": moment.quality,
+            "digest": reading.digest,
         }
-        complete = Reading(reading.stream, reading.seq, reading.kind, fields)
-        self._operations.append((_INSERT_READING, [fields.get(name) for name in _READING_COLUMNS]))
-        topic, payload = self._payloads.reading(complete, self._next_outbox)
-        self._send(topic, payload)
+        self._batch.readings.append([fields.get(name) for name in _READING_COLUMNS])
+        self._send(READING, self._next_reading)
+        self._next_reading += 1
+        reading.stream.stored += 1
         self.touch(reading.stream)
 
     def add_loss(self, loss: Loss, boottime_ms: int) -> None:
         """Append a loss and its outbox row."""
-        self._operations.append(
+        self.add(
             (
-                "insert into losses (stream_no, first_seq, last_seq, reason, boottime_ms) "
-                "values (?,?,?,?,?)",
-                [loss.stream.stream_no, loss.first_seq, loss.last_seq, loss.reason, boottime_ms],
+                "insert into losses "
+                "(loss_no, stream_no, first_seq, last_seq, reason, boottime_ms) "
+                "values (?,?,?,?,?,?)",
+                [
+                    self._next_loss,
+                    loss.stream.stream_no,
+                    loss.first_seq,
+                    loss.last_seq,
+                    loss.reason,
+                    boottime_ms,
+                ],
             )
         )
-        self._send(*self._payloads.loss(loss))
+        self._send(LOSS, self._next_loss)
+        self._next_loss += 1
+        if loss.last_seq is not None:
+            loss.stream.lost += loss.last_seq - loss.first_seq + 1
         self.touch(loss.stream)
 
     def add(self, operation: Operation) -> None:
         """Add an operation of another table to the batch."""
-        self._operations.append(operation)
+        self._batch.operations.append(operation)
 
     def add_result(self, node_id: str, result: dict[str, Any]) -> None:
         """Append a command result's outbox row."""
-        self._send(*self._payloads.result(node_id, result))
+        self._send(MESSAGE, None, *self._payloads.result(node_id, result))
 
     def count(self, name: str, node_no: int = 0) -> None:
         """Count an event that is not a reading; 0: no particular node."""
-        self._counts[(name, node_no)] += 1
+        self._batch.counts[(name, node_no)] += 1
         self.counters[name] += 1
 
-    def _send(self, topic: str, payload: bytes) -> None:
-        self._operations.append(
-            ("insert into outbox values (?,?,?)", [self._next_outbox, topic, payload])
-        )
+    def _send(
+        self, kind: str, row_no: int | None, topic: str | None = None, payload: bytes | None = None
+    ) -> None:
+        self._batch.outbox.append([self._next_outbox, kind, row_no, topic, payload])
         self._next_outbox += 1
 
     @property
     def waiting(self) -> int:
-        """Operations that are not yet committed."""
-        return len(self._operations) + len(self._counts) + len(self._touched)
+        """Rows that are not yet committed."""
+        return self._batch.size
 
     async def commit(self) -> None:
-        """Commit everything gathered so far in one transaction; all of it or nothing."""
-        operations, self._operations = self._operations, []
-        touched, self._touched = self._touched, {}
-        counts, self._counts = self._counts, Counter()
-        for stream in touched.values():
-            operations.extend(_stream_operations(stream))
-        for (name, node_no), number in counts.items():
-            operations.append(
-                (
-                    "insert into counters values (?,?,?) on conflict (name, node_no) "
-                    "do update set value = value + excluded.value",
-                    [name, node_no, number],
-                )
-            )
-        if operations:
-            operations.append(
-                (
-                    "insert into meta values ('outbox_last', ?) "
-                    "on conflict (key) do update set value = excluded.value",
-                    [str(self._next_outbox - 1)],
-                )
-            )
-        await self._store.write(operations)
+        """Commit everything gathered so far in one transaction; all of it or nothing.
 
+        On StoreError it is all still waiting.
+        """
+        batch, self._batch = self._batch, _Batch()
+        for stream in batch.touched.values():
+            self._check(stream, batch)
+        operations = batch.all_operations()
+        if batch.outbox:
+            operations.append((_REMEMBER, ["outbox_last", str(batch.outbox[-1][0])]))
+        operations += self.outbox.mark()
+        try:
+            await self._store.write(operations)
+        except StoreError:
+            self._batch = batch.followed_by(self._batch)
+            raise
+        for stream_no, ranges in batch.written.items():
+            batch.touched[stream_no].written_gaps = ranges
 
-def _stream_operations(stream: Stream) -> list[Operation]:
-    operations: list[Operation] = [
-        (
-            "update streams set last_seq = ?, recent = ? where stream_no = ?",
-            [stream.last_seq, _pack_recent(stream), stream.stream_no],
-        ),
-        ("delete from gaps where stream_no = ?", [stream.stream_no]),
-    ]
-    for gap in stream.gaps:
-        operations.append(
-            (
-                "insert into gaps (stream_no, first_seq, last_seq) values (?,?,?)",
-                [stream.stream_no, gap.first_seq, gap.last_seq],
-            )
+    def _check(self, stream: Stream, batch: _Batch) -> None:
+        """Raise an alarm when a stream's numbers do not add up, once for each difference."""
+        wrong = stream.unexplained()
+        if wrong == self._wrong.get(stream.stream_no, 0):
+            return
+        self._wrong[stream.stream_no] = wrong
+        numbers = {
+            "epoch": stream.epoch,
+            "last_seq": stream.last_seq,
+            "stored": stream.stored,
+            "lost": stream.lost,
+            "in_gaps": stream.missing(),
+            "unexplained": wrong,
+        }
+        self._log("sequence numbers do not add up", node=stream.node.node_id, **numbers)
+        self.count("sequence alarm", stream.node.node_no)
+        topic, payload = self._payloads.alarm(
+            stream.node.node_id, {"what": "sequence numbers do not add up"} | numbers
         )
-    return operations
+        batch.outbox.append([self._next_outbox, MESSAGE, None, topic, payload])
+        self._next_outbox += 1
 
 
-def _pack_recent(stream: Stream) -> bytes:
-    return b"".join(
-        seq.to_bytes(_SEQ_BYTES, "little") + digest for seq, digest in stream.recent.items()
-    )
+@dataclass
+class _Batch:
+    """What one transaction will hold."""
 
+    operations: list[Operation] = field(default_factory=list)
+    readings: list[list[Any]] = field(default_factory=list)
+    outbox: list[list[Any]] = field(default_factory=list)
+    touched: dict[int, Stream] = field(default_factory=dict)
+    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    written: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
-def _unpack_recent(stream: Stream, packed: bytes) -> None:
-    step = _SEQ_BYTES + _DIGEST_BYTES
-    for at in range(0, len(packed) - step + 1, step):
-        seq = int.from_bytes(packed[at : at + _SEQ_BYTES], "little")
-        stream.remember(seq, packed[at + _SEQ_BYTES : at + step])
+    @property
+    def size(self) -> int:
+        """Rows that it adds or changes."""
+        rows = len(self.operations) + len(self.readings) + len(self.outbox)
+        return rows + len(self.touched) + len(self.counts)
+
+    def followed_by(self, later: _Batch) -> _Batch:
+        """Return this batch, which could not be written, with what came since behind it."""
+        return _Batch(
+            self.operations + later.operations,
+            self.readings + later.readings,
+            self.outbox + later.outbox,
+            self.touched | later.touched,
+            self.counts + later.counts,
+        )
+
+    def all_operations(self) -> list[Operation]:
+        """Return what writes it."""
+        operations = list(self.operations)
+        if self.readings:
+            operations.append(Many(_INSERT_READING, list(self.readings)))
+        if self.outbox:
+            operations.append(Many(_INSERT_OUTBOX, list(self.outbox)))
+        for stream in self.touched.values():
+            operations.extend(self._stream(stream))
+        if self.counts:
+            rows = [[name, node_no, number] for (name, node_no), number in self.counts.items()]
+            operations.append(Many(_COUNT, rows))
+        return operations
+
+    def _stream(self, stream: Stream) -> list[Operation]:
+        operations: list[Operation] = [
+            (
+                "update streams set last_seq = ?, stored = ?, lost = ? where stream_no = ?",
+                [stream.last_seq, stream.stored, stream.lost, stream.stream_no],
+            )
+        ]
+        ranges = stream.ranges()
+        if ranges != stream.written_gaps:
+            self.written[stream.stream_no] = ranges
+            operations.append(("delete from gaps where stream_no = ?", [stream.stream_no]))
+            rows = [[stream.stream_no, first, last] for first, last in ranges]
+            operations.append(
+                Many("insert into gaps (stream_no, first_seq, last_seq) values (?,?,?)", rows)
+            )
+        return operations

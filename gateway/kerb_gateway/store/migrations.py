@@ -50,6 +50,32 @@ def m001_initial(db: Database) -> None:
     )
 
 
+@migrations()
+def m002_outbox_by_reference(db: Database) -> None:
+    """Outbox rows name what they send, a mark says how far they are done, streams count.
+
+    The digests of a stream's last readings move from the stream, which each commit rewrites, to
+    the readings, which are written once.
+    """
+    for name in ("outbox", "dead_letters"):
+        db.table(name).add_column("kind", str, not_null_default="message")
+        db.table(name).add_column("row_no", int)
+    db.table("readings").add_column("digest", bytes)
+    db.table("streams").add_column("stored", int, not_null_default=0)
+    db.table("streams").add_column("lost", int, not_null_default=0)
+    db.execute(
+        "update streams set stored = "
+        "(select count(*) from readings r where r.stream_no = streams.stream_no), lost = "
+        "(select coalesce(sum(last_seq - first_seq + 1), 0) from losses l "
+        "where l.stream_no = streams.stream_no and l.last_seq is not null)"
+    )
+    db.execute(
+        "insert or replace into meta select 'outbox_done', coalesce(min(outbox_no) - 1, "
+        "(select value from meta where key = 'outbox_last'), 0) from outbox"
+    )
+    db.table("streams").transform(drop={"recent"})
+
+
 def _readings(db: Database) -> None:
     db.table("readings").create(
         {

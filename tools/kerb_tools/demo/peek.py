@@ -57,7 +57,9 @@ class Peek:
         try:
             with sqlite3.connect(f"file:{self._path}?mode=ro", uri=True) as connection:
                 row = connection.execute(
-                    "select (select count(*) from gaps), (select count(*) from outbox)"
+                    "select (select count(*) from gaps), (select count(*) from outbox where "
+                    "outbox_no > coalesce((select cast(value as integer) from meta "
+                    "where key = 'outbox_done'), 0))"
                 ).fetchone()
                 return int(row[0]), int(row[1])
         except sqlite3.Error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from kerb_gateway.model import Loss, Reading
+from kerb_gateway.model import Origin
 from kerb_gateway.uplink.topics import EVENT, READING, RESULT, Topics
 
 _FILL = (
@@ -31,28 +31,28 @@ _encode = msgspec.json.Encoder().encode
 
 
 class NativePayloads:
-    """Makes (topic, payload) of readings, losses and results."""
+    """Makes (topic, payload) of readings, losses, results and alarms."""
 
     def __init__(self, topics: Topics, gw_epoch: str) -> None:
         self._topics = topics
         self._gw_epoch = gw_epoch
 
-    def reading(self, reading: Reading, outbox_no: int) -> tuple[str, bytes]:
-        stream, fields = reading.stream, dict(reading.fields)
-        tenths = fields.get("temperature_dc")
-        fields["temperature_c"] = None if tenths is None else tenths / 10
-        node = stream.node.node_id
+    def reading(self, origin: Origin, fields: dict[str, Any], outbox_no: int) -> tuple[str, bytes]:
+        node, seq, kind = origin.node_id, fields["seq"], fields["kind"]
         message: dict[str, Any] = {
-            "id": f"{node}/{stream.epoch}/{reading.seq}",
+            "id": f"{node}/{origin.epoch}/{seq}",
             "node": node,
-            "epoch": stream.epoch,
-            "seq": reading.seq,
-            "kind": reading.kind,
+            "epoch": origin.epoch,
+            "seq": seq,
+            "kind": kind,
             "gw_epoch": self._gw_epoch,
             "outbox_no": outbox_no,
         }
-        for name in (_FILL if reading.kind == "fill" else _LAMP) + _COMMON:
+        for name in (_FILL if kind == "fill" else _LAMP) + _COMMON:
             message[name] = fields.get(name)
+        if kind == "fill":
+            tenths = fields["temperature_dc"]
+            message["temperature_c"] = None if tenths is None else tenths / 10
         message["time"] = {
             "boot_id": fields["boot_id"],
             "boottime_ms": fields["boottime_ms"],
@@ -61,20 +61,22 @@ class NativePayloads:
         }
         return self._topics.of(node, READING), _encode(message)
 
-    def loss(self, loss: Loss) -> tuple[str, bytes]:
-        node, epoch = loss.stream.node.node_id, loss.stream.epoch
-        last = "" if loss.last_seq is None else loss.last_seq
+    def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
+        node, first, last = origin.node_id, fields["first_seq"], fields["last_seq"]
         return self._topics.of(node, EVENT), _encode(
             {
                 "kind": "loss",
-                "id": f"loss/{node}/{epoch}/{loss.first_seq}-{last}",
+                "id": f"loss/{node}/{origin.epoch}/{first}-{'' if last is None else last}",
                 "node": node,
-                "epoch": epoch,
-                "first_seq": loss.first_seq,
-                "last_seq": loss.last_seq,
-                "reason": loss.reason,
+                "epoch": origin.epoch,
+                "first_seq": first,
+                "last_seq": last,
+                "reason": fields["reason"],
             }
         )
 
     def result(self, node_id: str, result: dict[str, Any]) -> tuple[str, bytes]:
         return self._topics.of(node_id, RESULT), _encode({"node": node_id} | result)
+
+    def alarm(self, node_id: str, alarm: dict[str, Any]) -> tuple[str, bytes]:
+        return self._topics.of(node_id, EVENT), _encode({"kind": "alarm", "node": node_id} | alarm)

@@ -1,0 +1,146 @@
+"""The outbox: numbered rows that name what goes upstream, and a mark up to which they are done.
+
+Rule: a number is used once, ever; the mark moves only over rows that ended, in their order, so a
+crash sends some rows again and never leaves one out. Messages are made when they are sent, from
+the rows that they name.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from kerb_gateway.model import Origin, Payloads
+from kerb_gateway.store.database import Operation, Store
+
+READING = "reading"
+LOSS = "loss"
+MESSAGE = "message"
+_TABLES = {READING: ("readings", "reading_no"), LOSS: ("losses", "loss_no")}
+MARK_ROWS = 500  # so many ended rows are worth a transaction of their own
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One message on its way to the broker."""
+
+    outbox_no: int
+    topic: str
+    payload: bytes
+
+
+class Outbox:
+    """Reads what is to be sent and keeps the mark."""
+
+    def __init__(self, store: Store, payloads: Payloads) -> None:
+        self._store = store
+        self._payloads = payloads
+        self._order: deque[int] = deque()
+        self._ended: set[int] = set()
+        self._marked = 0
+        self.done = 0
+
+    async def load(self) -> None:
+        """Read the mark."""
+        rows = await self._store.query("select value from meta where key = 'outbox_done'")
+        self.done = self._marked = int(rows[0][0]) if rows else 0
+
+    async def after(self, outbox_no: int, limit: int) -> list[Outgoing]:
+        """Return the next messages, at most `limit`, in their order."""
+        rows = await self._store.query(
+            "select outbox_no, kind, row_no, topic, payload from outbox where outbox_no > ? "
+            "order by outbox_no limit ?",
+            [outbox_no, limit],
+        )
+        named = {kind: await self._named(kind, rows) for kind in _TABLES}
+        self._order.extend(row[0] for row in rows)
+        messages = []
+        for row in rows:
+            message = self._message(row, named)
+            if message is None:  # a damaged database: kept, counted, and never in the way
+                await self.bury(Outgoing(row[0], f"{row[1]} {row[2]}", b""), "its row is missing")
+            else:
+                messages.append(message)
+        return messages
+
+    async def _named(
+        self, kind: str, rows: list[tuple[Any, ...]]
+    ) -> dict[int, tuple[Origin, dict[str, Any]]]:
+        """Return row_no -> (origin, columns) of the rows of one kind."""
+        numbers = [row[2] for row in rows if row[1] == kind]
+        if not numbers:
+            return {}
+        table, key = _TABLES[kind]
+        found = await self._store.rows(
+            f"select n.node_id, s.epoch, t.* from {table} t join streams s using (stream_no) "
+            f"join nodes n using (node_no) where t.{key} in ({','.join('?' * len(numbers))})",
+            numbers,
+        )
+        return {
+            fields[key]: (Origin(fields["node_id"], fields["epoch"]), fields) for fields in found
+        }
+
+    def _message(
+        self, row: tuple[Any, ...], named: dict[str, dict[int, tuple[Origin, dict[str, Any]]]]
+    ) -> Outgoing | None:
+        outbox_no, kind, row_no, topic, payload = row
+        if kind == MESSAGE:
+            return Outgoing(outbox_no, topic, payload)
+        if row_no not in named.get(kind, {}):
+            return None
+        origin, fields = named[kind][row_no]
+        if kind == READING:
+            return Outgoing(outbox_no, *self._payloads.reading(origin, fields, outbox_no))
+        return Outgoing(outbox_no, *self._payloads.loss(origin, fields))
+
+    # --- the mark ---
+
+    def ended(self, outbox_no: int) -> None:
+        """A row was acknowledged, or is kept as a dead letter: the mark may move over it."""
+        self._ended.add(outbox_no)
+        while self._order and self._order[0] in self._ended:
+            self.done = self._order.popleft()
+            self._ended.discard(self.done)
+
+    @property
+    def unmarked(self) -> int:
+        """How far the stored mark lags behind."""
+        return self.done - self._marked
+
+    def mark(self) -> list[Operation]:
+        """Return what stores the mark; to be part of any transaction, and harmless if it fails."""
+        if self.done == self._marked:
+            return []
+        self._marked = self.done
+        return [
+            (
+                "insert into meta values ('outbox_done', ?) "
+                "on conflict (key) do update set value = excluded.value",
+                [str(self.done)],
+            )
+        ]
+
+    async def write_mark(self) -> None:
+        """Store the mark now, in a transaction of its own."""
+        await self._store.write(self.mark())
+
+    async def bury(self, message: Outgoing, reason: str) -> None:
+        """Keep a message that the broker refused for good; only then may the mark pass it."""
+        await self._store.write(
+            [
+                (
+                    "insert or replace into dead_letters "
+                    "(outbox_no, kind, topic, payload, reason) values (?,?,?,?,?)",
+                    [message.outbox_no, MESSAGE, message.topic, message.payload, reason],
+                )
+            ]
+        )
+        self.ended(message.outbox_no)
+
+    async def waiting(self) -> int:
+        """Return how many rows are not done."""
+        rows = await self._store.query(
+            "select count(*) from outbox where outbox_no > ?", [self.done]
+        )
+        return int(rows[0][0])
