@@ -16,15 +16,17 @@ from kerb_gateway.backfill import Backfill
 from kerb_gateway.clock import SystemClock
 from kerb_gateway.commands import Commands
 from kerb_gateway.config import Config, Secrets
-from kerb_gateway.errors import LinkDown, StoreError
+from kerb_gateway.errors import LinkDown, StoreError, StoreFull
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
 from kerb_gateway.links.modbus import ModbusBus
 from kerb_gateway.model import Geometry, Node
 from kerb_gateway.publisher import Publisher
 from kerb_gateway.service.notify import notify, watchdog_interval_s
+from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.retention import HOUR_S, Retention
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
@@ -33,7 +35,7 @@ _RESTART_FIRST_S = 0.5
 _RESTART_LAST_S = 60.0
 _SETTLE_S = 2.0
 _GOODBYE_S = 1.0
-_COMMAND_POLL_S = 0.1
+_MB = 1024 * 1024
 
 
 class Gateway:
@@ -68,6 +70,10 @@ class Gateway:
         payloads = NativePayloads(topics, store.gw_epoch)
         nodes = await self._nodes(store)
         ledger = await Ledger.load(store, payloads, nodes, self._log)
+        if store.put_aside is not None:
+            aside = {"file": store.put_aside.name, "gw_epoch": store.gw_epoch}
+            self._log("damaged database put aside, begun anew", **aside)
+            ledger.add_alarm("gateway", {"what": "damaged database put aside"} | aside)
         ingest = self._ingest(ledger, nodes)
         uplink = self._uplink(topics)
         publisher = Publisher(
@@ -94,7 +100,16 @@ class Gateway:
         await commands.resume()
         uplink.on_command = lambda incoming: commands.take(incoming, uplink.ack)
         links = self._radios()
+        retention = Retention(
+            store,
+            ledger,
+            self._clock,
+            self._log,
+            keep_s=config.store.keep_days * 86400,
+            max_bytes=config.store.max_mb * _MB,
+        )
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog()]
+        jobs += [self._hourly(retention)]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
@@ -104,7 +119,9 @@ class Gateway:
         await self._until_stopped(jobs)
         notify("STOPPING=1")
         await backfill.close()
-        await ingest.commit()
+        with contextlib.suppress(TimeoutError):  # a full disk: what waits is fetched again
+            async with asyncio.timeout(_SETTLE_S):
+                await ingest.commit()
         await publisher.settle(_SETTLE_S)
         await uplink.stop(_GOODBYE_S)
         await publisher.mark()
@@ -118,7 +135,15 @@ class Gateway:
             self._log,
             commit_interval_s=self._config.store.commit_interval_s,
             commit_rows=self._config.store.commit_rows,
+            ballast=self._ballast(),
         )
+
+    def _ballast(self) -> Ballast:
+        store = self._config.store
+        ballast = Ballast(store.path, store.ballast_mb * _MB)
+        if not ballast.load():
+            self._log("little room on the disk: no ballast", path=str(store.path))
+        return ballast
 
     def _backfill(self, ingest: Ingest) -> Backfill:
         """What asks nodes for their missing numbers."""
@@ -229,6 +254,14 @@ class Gateway:
             heard = await link.queue.get()
             outcome = ingest.advert(heard)
             backfill.consider(heard, outcome, link.converse)
+
+    async def _hourly(self, retention: Retention) -> None:
+        while True:
+            await asyncio.sleep(HOUR_S)
+            try:
+                await retention.hour()
+            except StoreFull:
+                self._log("no room to remove old rows in: tried again in an hour")
 
     async def _watchdog(self) -> None:
         interval_s = watchdog_interval_s()

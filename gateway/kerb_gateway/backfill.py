@@ -95,8 +95,8 @@ class Backfill:
     def consider(self, heard: Heard, outcome: Outcome, converse: Converse) -> bool:
         """Start a session with the node just heard if there is a reason; tell whether one was."""
         node = outcome.node
-        if node is None:
-            return False
+        if node is None or self._ingest.full:
+            return False  # a full disk could not keep what would be fetched
         attempts = self._attempts.setdefault(node.node_id, _Attempts(heard, outcome))
         attempts.heard, attempts.outcome = heard, outcome
         if node.node_id in self._busy or not self._has_work(node, outcome):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
 
 _QUEUE = 256
+_FIRST_NO_MAX = 2**31
 _PAYLOAD_MAX_BYTES = 4096
 _TICK_S = 0.05
 _SETTLE_MIN_S = 30.0
@@ -160,7 +162,8 @@ class Commands:
     async def resume(self) -> None:
         """Load what an earlier process left open; numbers go on where it stopped."""
         rows = await self._store.query("select coalesce(max(command_no), 0) from commands")
-        self._next_no = rows[0][0] + 1
+        # A new file starts anywhere: a lamp takes its last command's number for a repetition.
+        self._next_no = rows[0][0] + 1 if rows[0][0] else 1 + secrets.randbelow(_FIRST_NO_MAX)
         for row in await self._store.query(
             "select command_no, command_id, node_no, level_pct, fade_ms, hold_s, boot_id, "
             "expires_boottime_ms, state from commands where state != 'done' order by command_no"

@@ -36,11 +36,14 @@ class GatewayPart(_Part):
 
 
 class StorePart(_Part):
-    """Where readings are kept, and how long they may wait for a COMMIT."""
+    """Where readings are kept, for how long, and how long they may wait for a COMMIT."""
 
     path: Path
     commit_interval_s: float = Field(120.0, gt=0, le=3600)
     commit_rows: int = Field(500, ge=1, le=10000)
+    ballast_mb: int = Field(8, ge=0, le=1024)
+    keep_days: float = Field(90.0, gt=0, le=3650)
+    max_mb: int = Field(1024, ge=16, le=1_000_000)
 
 
 class UplinkPart(_Part):

@@ -27,3 +27,11 @@ class LinkDown(GatewayError):
 
 class StoreError(GatewayError):
     """The database could not be written; nothing of that transaction counts."""
+
+
+class StoreFull(StoreError):
+    """The disk has no room; everything is still waiting and is tried again."""
+
+
+class StoreCorrupt(StoreError):
+    """The file is damaged; it must be put aside, which the next start does."""

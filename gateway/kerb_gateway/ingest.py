@@ -22,12 +22,15 @@ from kerb_wire.provisioning import address_of
 from kerb_gateway.bins.geometry import fill_pct
 from kerb_gateway.clock import Clock
 from kerb_gateway.crypto import Ecb, new_ecb
+from kerb_gateway.errors import StoreFull
 from kerb_gateway.model import Gap, Heard, Loss, Node, Reading, Stream
+from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.ledger import Ledger
 
 Log = Callable[..., Any]
 
 _DIGEST_BYTES = 8
+_FULL_ROWS = 20000  # rows in memory beyond which nothing is taken while the disk is full
 
 ACCEPTED = "accepted"
 DUPLICATE = "duplicate"
@@ -35,6 +38,7 @@ FILLED = "filled"  # stored into an open gap by an authenticated answer
 HELD_BACK = "held_back"  # a live advert inside a gap: backfill will fetch it
 REPLAY = "replay"
 TAMPERED = "tampered"  # a known number with other content
+NO_ROOM = "no_room"
 QUARANTINED = "quarantined"  # further ahead than the jump limit: a session must confirm it
 
 
@@ -81,7 +85,10 @@ class Ingest:
         *,
         commit_interval_s: float,
         commit_rows: int,
+        ballast: Ballast | None = None,
+        full_retry_s: float = 5.0,
     ) -> None:
+        """ballast: what to throw off when the disk is full."""
         self._ledger = ledger
         self._clock = clock
         self._log = log
@@ -91,6 +98,10 @@ class Ingest:
         self._advert_ecbs: dict[tuple[str, int], Ecb] = {}
         self._lock = asyncio.Lock()
         self._due = asyncio.Event()
+        self._ballast = ballast
+        self._full_retry_s = full_retry_s
+        self.full = False  # the disk is: what is heard waits in memory, within a bound
+        self._alarmed = False
         self.commits = 0
         self.committed = asyncio.Event()  # set after each commit: the publisher has work
         self.suspect: set[str] = set()  # node ids whose epoch must be asked for in a session
@@ -111,6 +122,9 @@ class Ingest:
         if node is None:
             self._ledger.count("advert of an unknown node")
             return Outcome("unknown")
+        if self.full and self._ledger.waiting > _FULL_ROWS:
+            self._ledger.count("advert not taken: disk full", node.node_no)
+            return Outcome(NO_ROOM, node)  # its number becomes a gap, and backfill brings it
         stream = self._ledger.newest_stream(node.node_id)
         if stream is None:
             self.suspect.add(node.node_id)
@@ -270,12 +284,39 @@ class Ingest:
         self._due.set()
 
     async def commit(self) -> None:
-        """Commit what is waiting, now; what it held is durable when this returns."""
+        """Commit what is waiting, now; what it held is durable when this returns.
+
+        While the disk is full this waits for room: who acknowledges after it, does not.
+        """
         async with self._lock:
-            if self._ledger.waiting:
-                await self._ledger.commit()
+            while self._ledger.waiting:
+                try:
+                    await self._ledger.commit()
+                except StoreFull as error:
+                    await self._wait_for_room(error)
+                    continue
                 self.commits += 1
                 self.committed.set()
+                self.full = False
+                if self._alarmed:
+                    self._room_again()
+
+    async def _wait_for_room(self, error: StoreFull) -> None:
+        dropped = self._ballast is not None and self._ballast.drop()
+        self.full = True
+        if not self._alarmed:
+            self._alarmed = True
+            self._ledger.count("disk full")
+            self._ledger.add_alarm("gateway", {"what": "disk full", "ballast_freed": dropped})
+            self._log("disk full: nothing is acknowledged", why=str(error), ballast_freed=dropped)
+        if not dropped:
+            await asyncio.sleep(self._full_retry_s)
+
+    def _room_again(self) -> None:
+        """The alarm is over when there is room for a ballast again, not sooner."""
+        if self._ballast is None or self._ballast.load():
+            self._alarmed = False
+            self._log("disk has room again")
 
     async def run(self) -> None:
         """Commit every interval, or sooner when an event or a full batch asks for it."""

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from kerb_gateway.errors import StoreFull
 from kerb_gateway.store.outbox import MARK_ROWS, Outbox, Outgoing
 
 _REFUSED = 0x80  # MQTT 5, 2.4: reason codes from here on are failures
@@ -126,11 +127,16 @@ class Publisher:
         carried_at = loop.time()
         while True:
             await asyncio.sleep(_LOOK_S)
-            await self._bury()
-            if not self._outbox.unmarked:
-                carried_at = loop.time()
-            elif self._outbox.unmarked >= MARK_ROWS or loop.time() - carried_at >= self._mark_s:
-                await self._outbox.write_mark()
+            try:
+                await self._bury()
+                if not self._outbox.unmarked:
+                    carried_at = loop.time()
+                elif (
+                    self._outbox.unmarked >= MARK_ROWS or loop.time() - carried_at >= self._mark_s
+                ):
+                    await self._outbox.write_mark()
+            except StoreFull:
+                continue  # what is not marked is sent again after a restart; ingest says the rest
 
     async def _bury(self) -> None:
         while self._refused:

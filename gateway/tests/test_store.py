@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from kerb_gateway import ingest
+from kerb_gateway.clock import Moment
+from kerb_gateway.errors import StoreCorrupt
+from kerb_gateway.store.ballast import Ballast
+from kerb_gateway.store.database import Store
 from kerb_gateway.store.migrations import migrations
-from parts import EPOCH, NODE_ID, Parts, heard
+from kerb_gateway.store.retention import Retention
+from parts import EPOCH, NODE_ID, Parts, heard, log
 from sqlite_utils import Database
 
 
@@ -108,5 +117,267 @@ def test_an_outbox_row_without_its_reading_is_said_and_does_not_stop_the_rest(
             parts.ledger.outbox.ended(one.outbox_no)
         assert parts.ledger.outbox.done == 3
         await parts.store.close()
+
+    asyncio.run(story())
+
+
+# --- a disk without room ---
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no right to mount a small file system here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_needs_nobody(small_disk: Path) -> None:
+    """ENOSPC for real: the ballast buys time, then everything waits, then it goes on by itself."""
+
+    async def story() -> None:
+        parts = await Parts.open(small_disk / "g.sqlite")
+        ballast = Ballast(small_disk / "g.sqlite", 128 * 1024)
+        assert ballast.load()
+        parts.ingest._ballast = ballast
+        parts.ingest._full_retry_s = 0.05
+        await parts.stream()
+        parts.ingest.advert(heard(1))
+        await parts.ingest.commit()
+        _fill(small_disk / "somebody.else")
+        seq = 1
+        while not parts.ingest.full:
+            for _ in range(50):
+                seq += 1
+                parts.ingest.advert(heard(seq))
+            committing = asyncio.ensure_future(parts.ingest.commit())
+            await asyncio.sleep(0.05)
+        assert not (small_disk / "g.sqlite.ballast").exists()
+        while committing.done():  # the ballast's room is used up too
+            for _ in range(50):
+                seq += 1
+                parts.ingest.advert(heard(seq))
+            committing = asyncio.ensure_future(parts.ingest.commit())
+            await asyncio.sleep(0.2)
+        before = await parts.column("select max(seq) from readings")
+        assert before[0] < seq
+        (small_disk / "somebody.else").unlink()
+        await asyncio.wait_for(committing, 10)
+        assert await parts.column("select count(*), max(seq) from readings") == [seq]
+        alarms = [p["what"] for p in await parts.payloads() if p["kind"] == "alarm"]
+        assert alarms == ["disk full"]
+        assert not parts.ingest.full
+        assert (small_disk / "g.sqlite.ballast").exists()  # for the next time
+        await parts.store.close()
+        await _is_sound(small_disk / "g.sqlite")
+
+    asyncio.run(story())
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+async def _is_sound(path: Path) -> None:
+    store = Store(path)
+    await store.open()
+    assert await store.query("pragma integrity_check") == [("ok",)]
+    await store.close()
+
+
+def test_memory_is_bounded_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        stream = await parts.stream()
+        monkeypatch.setattr(ingest, "_FULL_ROWS", 100)
+        rows = await parts.store.query("pragma page_count")
+        await parts.store.query(f"pragma max_page_count = {rows[0][0]}")
+        parts.ingest._full_retry_s = 0.02
+        kinds = []
+        task = None
+        for seq in range(1, 400):
+            kinds.append(parts.ingest.advert(heard(seq)).kind)
+            if seq == 100:
+                task = asyncio.ensure_future(parts.ingest.commit())
+                await asyncio.sleep(0.2)
+                assert parts.ingest.full
+        assert ingest.NO_ROOM in kinds
+        taken = kinds.count(ingest.ACCEPTED)
+        assert stream.last_seq == taken
+        await parts.store.query("pragma max_page_count = 1000000")
+        assert task is not None
+        await asyncio.wait_for(task, 10)
+        assert parts.ingest.advert(heard(400)).kind == ingest.ACCEPTED
+        await parts.ingest.commit()
+        assert stream.missing() == 399 - taken  # backfill will bring them
+        assert await parts.column("select count(*) from readings") == [taken + 1]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+# --- a rotten file ---
+
+
+@pytest.mark.parametrize("where", ["header", "middle"])
+def test_a_damaged_file_is_put_aside_and_a_new_one_begun(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "g.sqlite"
+
+    async def fill() -> str:
+        parts = await Parts.open(path)
+        await parts.stream()
+        for seq in range(1, 400):
+            parts.ingest.advert(heard(seq))
+        await parts.ingest.commit()
+        epoch = parts.store.gw_epoch
+        await parts.store.close()
+        return epoch
+
+    async def meet() -> None:
+        """A store meets the damage while it runs, says so, and ends."""
+        store = Store(path)
+        await store.open()
+        with pytest.raises(StoreCorrupt):
+            await store.query("select sum(length(stream_no || boot_id)) from readings")
+        await store.close()
+
+    async def again(before: str) -> None:
+        store = Store(path)
+        await store.open()
+        assert store.gw_epoch != before
+        assert store.put_aside is not None
+        assert store.put_aside.name == "g.sqlite.damaged-1"
+        assert await store.query("select count(*) from readings") == [(0,)]
+        await store.close()
+        await _is_sound(path)
+
+    epoch = asyncio.run(fill())
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        file.seek(0 if where == "header" else 4096 * 30)
+        file.write(os.urandom(4096 if where == "header" else (size - 4096 * 31) // 2))
+    if where == "middle":
+        asyncio.run(meet())
+    asyncio.run(again(epoch))
+
+
+def test_a_suspicion_that_is_unfounded_changes_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        epoch = parts.store.gw_epoch
+        await parts.store.close()
+        (tmp_path / "g.sqlite.suspect").touch()
+        again = await Parts.open(tmp_path / "g.sqlite")
+        assert again.store.gw_epoch == epoch
+        assert again.store.put_aside is None
+        assert not (tmp_path / "g.sqlite.suspect").exists()
+        await again.store.close()
+
+    asyncio.run(story())
+
+
+# --- age and size ---
+
+
+class Hours:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.boot_id = "one"
+        self.at_ms = 0
+
+    def boottime_ms(self) -> int:
+        return self.at_ms
+
+    def now(self) -> Moment:
+        return Moment(self.boot_id, self.at_ms, 0, "none")
+
+    def hour(self) -> None:
+        self.at_ms += 3600_000
+
+
+async def deliver(parts: Parts) -> None:
+    """Let everything be acknowledged."""
+    outbox = parts.ledger.outbox
+    while rows := await outbox.after(outbox.read, 1000):
+        for row in rows:
+            outbox.ended(row.outbox_no)
+
+
+def test_old_rows_go_by_lived_hours_and_only_when_delivered(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        clock = Hours()
+        keeper = Retention(
+            parts.store, parts.ledger, clock, log, keep_s=3 * 3600, max_bytes=1 << 30
+        )
+        for hour in range(1, 7):
+            for seq in range(hour * 10 - 9, hour * 10 + 1):
+                parts.ingest.advert(heard(seq))
+            await parts.ingest.commit()
+            if hour == 4:
+                await deliver(parts)
+            if hour == 5:  # a restart: how long the machine was off is unknown
+                clock.boot_id, clock.at_ms = "two", 0
+            clock.hour()
+            await keeper.hour()
+        # Lived: 0, 1, ... 5 h at the six counts: what stood at the first three is 3 h old.
+        assert await parts.column("select min(seq) from readings") == [31]
+        assert await parts.column("select min(outbox_no) from outbox") == [31]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_undelivered_rows_go_by_size_only_and_are_declared(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        stream = await parts.stream()
+        clock = Hours()
+        keeper = Retention(parts.store, parts.ledger, clock, log, keep_s=1, max_bytes=400_000)
+        await parts.ledger.outbox.after(0, 3)  # rows 1 to 3 are on their way
+        seq = 0
+        for _ in range(8):
+            for _ in range(500):
+                seq += 1
+                if seq % 100:  # some numbers were never heard
+                    parts.ingest.advert(heard(seq))
+            await parts.ingest.commit()
+            if seq == 500:
+                await parts.ledger.outbox.after(0, 3)
+            clock.hour()
+            await keeper.hour()
+        await parts.ingest.commit()
+        assert await keeper.used_bytes() <= 400_000
+        kept = set(await parts.column("select seq from readings"))
+        lost: set[int] = set()
+        for first, last in await parts.store.query("select first_seq, last_seq from losses"):
+            lost |= set(range(first, last + 1))
+        gaps = {n for gap in stream.gaps for n in range(gap.first_seq, gap.last_seq + 1)}
+        assert {1, 2, 3} <= kept  # they may arrive any moment: never both delivered and lost
+        assert not kept & lost
+        assert kept | lost | gaps == set(range(1, stream.last_seq + 1))
+        assert stream.unexplained() == 0
+        assert {p["reason"] for p in await parts.payloads() if p["kind"] == "loss"} == {
+            "retention"
+        }
+        await parts.store.close()
+        again = await Parts.open(tmp_path / "g.sqlite")
+        assert again.ledger.streams[(NODE_ID, EPOCH)].unexplained() == 0
+        assert again.ingest.advert(heard(seq + 1)).kind == ingest.ACCEPTED
+        await again.ingest.commit()
+        await again.store.close()
 
     asyncio.run(story())

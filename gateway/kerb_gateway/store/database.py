@@ -1,7 +1,9 @@
 """The one writing connection, in a thread of its own, and read-only ones beside it.
 
 Rule: a batch of operations is one transaction with synchronous=FULL; it counts as a whole or not
-at all. Only this connection writes and checkpoints.
+at all. Only this connection writes and checkpoints. A full disk is StoreFull (wait), a damaged
+file StoreCorrupt (put aside at the next start), any other failure StoreError (end at once: after
+a failed fsync nobody knows what is on the disk).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kerb_gateway.errors import StoreError
+from kerb_gateway.errors import StoreCorrupt, StoreError, StoreFull
+from kerb_gateway.store import quarantine
 from kerb_gateway.store.migrations import migrate
 
 Result = TypeVar("Result")
@@ -44,12 +47,23 @@ class Store:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
         self.gw_epoch = ""
+        self.put_aside: Path | None = None  # where a damaged file lies, if there was one
 
     async def open(self) -> None:
         """Open or make the file at this schema; StoreError says what is in the way."""
         await self._run(self._open)
 
     def _open(self) -> None:
+        if quarantine.is_suspect(self._path) and not quarantine.is_sound(self._path):
+            self.put_aside = quarantine.put_aside(self._path)
+        try:
+            self._connect()
+        except StoreCorrupt:
+            self.put_aside = quarantine.put_aside(self._path)
+            self._connect()
+
+    def _connect(self) -> None:
+        connection = None
         try:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             connection.execute("pragma journal_mode = wal")
@@ -64,9 +78,22 @@ class Store:
             )
             row = connection.execute("select value from meta where key = 'gw_epoch'").fetchone()
         except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: {error}") from error
+            if connection is not None:
+                connection.close()
+            raise self._translated(error) from error
         self._connection = connection
         self.gw_epoch = str(row[0])
+
+    def _translated(self, error: sqlite3.Error) -> StoreError:
+        """Return our error for SQLite's; damage is remembered for the next start."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        text = f"{self._path}: {error}"
+        if code == sqlite3.SQLITE_FULL:
+            return StoreFull(text)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            quarantine.suspect(self._path)
+            return StoreCorrupt(text)
+        return StoreError(text)
 
     async def _run(self, work: Callable[..., Result], *arguments: Any) -> Result:
         loop = asyncio.get_running_loop()
@@ -92,7 +119,7 @@ class Store:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("rollback")
-            raise StoreError(str(error)) from error
+            raise self._translated(error) from error
 
     async def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a bounded query, on the writer's own view."""
@@ -102,7 +129,7 @@ class Store:
         try:
             return self._open_connection().execute(statement, parameters).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(str(error)) from error
+            raise self._translated(error) from error
 
     async def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Return all rows of a bounded query as {column: value}."""
@@ -112,7 +139,7 @@ class Store:
         try:
             cursor = self._open_connection().execute(statement, parameters)
         except sqlite3.Error as error:
-            raise StoreError(str(error)) from error
+            raise self._translated(error) from error
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
 

@@ -207,6 +207,10 @@ class Ledger:
         """Append a command result's outbox row."""
         self._send(MESSAGE, None, *self._payloads.result(node_id, result))
 
+    def add_alarm(self, where: str, alarm: dict[str, Any]) -> None:
+        """Append an alarm's outbox row; where: a node_id, or "gateway"."""
+        self._send(MESSAGE, None, *self._payloads.alarm(where, alarm))
+
     def count(self, name: str, node_no: int = 0) -> None:
         """Count an event that is not a reading; 0: no particular node."""
         self._batch.counts[(name, node_no)] += 1

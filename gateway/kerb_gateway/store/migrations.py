@@ -76,6 +76,14 @@ def m002_outbox_by_reference(db: Database) -> None:
     db.table("streams").transform(drop={"recent"})
 
 
+@migrations()
+def m003_hours(db: Database) -> None:
+    """How far the tables had come at each hour that the gateway has lived."""
+    db.table("hours").create(
+        {"hour_no": int, "lived_s": int, "reading_no": int, "outbox_no": int}, pk="hour_no"
+    )
+
+
 def _readings(db: Database) -> None:
     db.table("readings").create(
         {

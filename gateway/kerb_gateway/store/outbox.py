@@ -40,11 +40,12 @@ class Outbox:
         self._ended: set[int] = set()
         self._marked = 0
         self.done = 0
+        self.read = 0  # rows up to here are in the publisher's hands
 
     async def load(self) -> None:
         """Read the mark."""
         rows = await self._store.query("select value from meta where key = 'outbox_done'")
-        self.done = self._marked = int(rows[0][0]) if rows else 0
+        self.done = self._marked = self.read = int(rows[0][0]) if rows else 0
 
     async def after(self, outbox_no: int, limit: int) -> list[Outgoing]:
         """Return the next messages, at most `limit`, in their order."""
@@ -55,6 +56,7 @@ class Outbox:
         )
         named = {kind: await self._named(kind, rows) for kind in _TABLES}
         self._order.extend(row[0] for row in rows)
+        self.read = max(self.read, *(row[0] for row in rows), 0)
         messages = []
         for row in rows:
             message = self._message(row, named)

@@ -1,0 +1,188 @@
+"""Bounds the database by age and by size: the oldest delivered rows go first.
+
+Rule: what was not delivered goes only when the size leaves no choice, and is declared lost in the
+transaction that removes it. Age is counted in hours that the gateway has lived, never in wall
+time: time that the machine was off makes rows stay longer, never shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kerb_gateway.clock import Clock
+from kerb_gateway.model import Loss
+from kerb_gateway.store.database import Many, Store
+from kerb_gateway.store.ledger import Ledger
+
+HOUR_S = 3600.0
+_BITE_ROWS = 5000  # rows that one transaction removes
+_LIVED = "lived"  # meta: "boot_id boottime_s lived_s" of the last count
+
+Log = Callable[..., Any]
+
+
+class Retention:
+    """Counts the hours and sweeps; call hour() about once an hour."""
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        clock: Clock,
+        log: Log,
+        *,
+        keep_s: float,
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._log = log
+        self._keep_s = keep_s
+        self._max_bytes = max_bytes
+
+    async def hour(self) -> None:
+        """Note how far the tables are, then remove what is too old or too much."""
+        lived_s = await self._live()
+        await self._store.write(
+            [
+                (
+                    "insert into hours (lived_s, reading_no, outbox_no) select ?, "
+                    "coalesce((select max(reading_no) from readings), 0), "
+                    "coalesce((select max(outbox_no) from outbox), 0)",
+                    [lived_s],
+                )
+            ]
+        )
+        await self._by_age(lived_s)
+        await self._by_size()
+
+    async def _live(self) -> int:
+        """Return the seconds that the gateway has lived, gaps between boots left out."""
+        now = self._clock.now()
+        boottime_s = now.boottime_ms // 1000
+        rows = await self._store.query("select value from meta where key = ?", [_LIVED])
+        lived_s = 0
+        if rows:
+            boot_id, before, lived = str(rows[0][0]).rsplit(" ", 2)
+            since_s = boottime_s - int(before) if boot_id == now.boot_id else boottime_s
+            lived_s = int(lived) + max(0, since_s)
+        await self._store.write(
+            [
+                (
+                    "insert into meta values (?,?) on conflict (key) "
+                    "do update set value = excluded.value",
+                    [_LIVED, f"{now.boot_id} {boottime_s} {lived_s}"],
+                )
+            ]
+        )
+        return lived_s
+
+    async def _by_age(self, lived_s: int) -> None:
+        for hour in await self._hours(
+            "where lived_s <= ? and outbox_no <= ? order by hour_no desc limit 1",
+            lived_s - self._keep_s,
+            self._ledger.outbox.done,
+        ):
+            await self._remove(*hour, "age")
+
+    async def _by_size(self) -> None:
+        """Remove hour by hour; less than an hour of readings is left to the next time."""
+        while await self.used_bytes() > self._max_bytes:
+            hours = await self._hours("order by hour_no limit 1")
+            if not hours:
+                return
+            hour_no, reading_no, outbox_no = hours[0]
+            if outbox_no > self._ledger.outbox.done:
+                await self._give_up(outbox_no)
+            await self._remove(hour_no, reading_no, outbox_no, "size")
+
+    async def _hours(self, condition: str, *parameters: Any) -> list[tuple[int, int, int]]:
+        rows = await self._store.query(
+            f"select hour_no, reading_no, outbox_no from hours {condition}", parameters
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    async def used_bytes(self) -> int:
+        """Return what the file's used pages take; free ones are used again."""
+        rows = await self._store.query(
+            "select (page_count - freelist_count) * page_size from pragma_page_count(), "
+            "pragma_freelist_count(), pragma_page_size()"
+        )
+        return int(rows[0][0])
+
+    async def _remove(self, hour_no: int, reading_no: int, outbox_no: int, why: str) -> None:
+        """Remove what is delivered up to an hour, in bites; the hour's own row goes last."""
+        done = self._ledger.outbox.done
+        removed = await self._bites("outbox", "outbox_no", min(outbox_no, done), "")
+        # The newest reading always stays: its number is where the next one goes on.
+        removed += await self._bites(
+            "readings",
+            "reading_no",
+            reading_no,
+            "and reading_no < (select max(reading_no) from readings) and reading_no not in "
+            f"(select row_no from outbox where kind = 'reading' and outbox_no > {done:d})",
+        )
+        await self._store.write([("delete from hours where hour_no <= ?", [hour_no])])
+        if removed:
+            self._log("old rows removed", why=why, rows=removed)
+
+    async def _bites(self, table: str, key: str, last: int, spare: str) -> int:
+        """Remove the rows up to `last` but for those that `spare` names; returns how many."""
+        removed = at = 0
+        while True:
+            rows = await self._store.query(
+                f"select max({key}) from (select {key} from {table} "
+                f"where {key} > ? and {key} <= ? order by {key} limit ?)",
+                [at, last, _BITE_ROWS],
+            )
+            if rows[0][0] is None:
+                return removed
+            before, at = at, rows[0][0]
+            where = f"where {key} > ? and {key} <= ? {spare}"
+            counted = await self._store.query(
+                f"select count(*) from {table} {where}", [before, at]
+            )
+            await self._store.write([(f"delete from {table} {where}", [before, at])])
+            removed += counted[0][0]
+
+    async def _give_up(self, outbox_no: int) -> None:
+        """Declare undelivered readings lost, but for those that are on their way right now.
+
+        The rows, their outbox rows and the loss records change in one transaction.
+        """
+        rows = await self._store.query(
+            "select r.stream_no, r.seq, r.reading_no, o.outbox_no from outbox o "
+            "join readings r on r.reading_no = o.row_no "
+            "where o.kind = 'reading' and o.outbox_no > ? and o.outbox_no <= ? "
+            "order by r.stream_no, r.seq",
+            [self._ledger.outbox.read, outbox_no],
+        )
+        if not rows:
+            return
+        by_no = {stream.stream_no: stream for stream in self._ledger.streams.values()}
+        known = [row for row in rows if row[0] in by_no]
+        for number, statement in (
+            (2, "delete from readings where reading_no = ?"),
+            (3, "delete from outbox where outbox_no = ?"),
+        ):
+            self._ledger.add(Many(statement, [[row[number]] for row in known]))
+        for stream_no, first_seq, last_seq in _ranges(known):
+            stream = by_no[stream_no]
+            stream.stored -= last_seq - first_seq + 1
+            loss = Loss(stream, first_seq, last_seq, "retention")
+            self._ledger.add_loss(loss, self._clock.boottime_ms())
+        await self._ledger.commit()
+        self._log("undelivered readings given up: no room", readings=len(known))
+
+
+def _ranges(rows: list[tuple[Any, ...]]) -> list[tuple[int, int, int]]:
+    """Return (stream_no, first_seq, last_seq) of rows that are ordered by stream and seq."""
+    found: list[tuple[int, int, int]] = []
+    for stream_no, seq, *_ in rows:
+        if found and found[-1][0] == stream_no and found[-1][2] + 1 == seq:
+            found[-1] = (stream_no, found[-1][1], seq)
+        else:
+            found.append((stream_no, seq, seq))
+    return found
