@@ -26,6 +26,7 @@ from kerb_gateway.service.notify import notify, watchdog_interval_s
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.retention import HOUR_S, Retention
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.payloads.native import NativePayloads
@@ -76,6 +77,11 @@ class Gateway:
             ledger.add_alarm("gateway", {"what": "damaged database put aside"} | aside)
         ingest = self._ingest(ledger, nodes)
         uplink = self._uplink(topics)
+
+        async def bury(message: Outgoing, reason: str) -> None:
+            ledger.bury(message, reason)
+            await ingest.commit()
+
         publisher = Publisher(
             ledger.outbox,
             uplink,
@@ -83,6 +89,7 @@ class Gateway:
             self._log,
             in_flight=config.uplink.in_flight,
             mark_s=config.store.commit_interval_s,
+            bury=bury,
         )
         backfill = self._backfill(ingest)
         buses = self._buses(ingest, nodes)

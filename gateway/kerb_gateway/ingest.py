@@ -209,8 +209,7 @@ class Ingest:
                 old = self._ledger.newest_stream(node.node_id)
                 if old is not None:
                     self._ledger.add_loss(
-                        Loss(old, old.last_seq + 1, None, "tail unknown"),
-                        self._clock.boottime_ms(),
+                        Loss(old, old.last_seq + 1, None, "tail unknown"), self._clock.now()
                     )
                 stream = self._ledger.begin_stream(node, epoch)
             if last_seq > stream.last_seq:
@@ -265,9 +264,7 @@ class Ingest:
         for first_seq, last_seq in open_ranges:
             stream.close(first_seq, last_seq)
             reason = words.LOSSES[row.reason]
-            self._ledger.add_loss(
-                Loss(stream, first_seq, last_seq, reason), self._clock.boottime_ms()
-            )
+            self._ledger.add_loss(Loss(stream, first_seq, last_seq, reason), self._clock.now())
         return "lost"
 
     def _add(

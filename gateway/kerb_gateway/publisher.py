@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from kerb_gateway.errors import StoreFull
@@ -48,8 +48,12 @@ class Publisher:
         *,
         in_flight: int,
         mark_s: float,
+        bury: Callable[[Outgoing, str], Awaitable[None]],
     ) -> None:
-        """mark_s: after so long without a batch that carries it, the mark is stored by itself."""
+        """mark_s: after so long without a batch that carries it, the mark is stored by itself;
+        bury: keeps what was refused for good, durably, before the mark may pass it.
+        """
+        self._keep = bury
         self._mark_s = mark_s
         self._outbox = outbox
         self._broker = broker
@@ -141,7 +145,8 @@ class Publisher:
     async def _bury(self) -> None:
         while self._refused:
             message, reason = self._refused[0]
-            await self._outbox.bury(message, reason)
+            await self._keep(message, reason)
+            self._outbox.ended(message.outbox_no)
             self._refused.pop(0)
 
     async def mark(self) -> None:

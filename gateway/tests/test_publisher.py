@@ -6,12 +6,12 @@ import asyncio
 import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from kerb_gateway.publisher import Publisher
 from kerb_gateway.store.database import Store
-from kerb_gateway.store.outbox import Outbox
+from kerb_gateway.store.outbox import Outbox, Outgoing, dead_letter
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_sim.broker import Broker, find_mosquitto
 from parts import TOPICS, log
@@ -56,6 +56,13 @@ async def outbox_of(store: Store) -> Outbox:
     return outbox
 
 
+def bury_in(store: Store) -> Callable[[Outgoing, str], Awaitable[None]]:
+    async def bury(message: Outgoing, reason: str) -> None:
+        await store.write([dead_letter(message, reason)])
+
+    return bury
+
+
 async def marked(store: Store) -> int:
     """Return how far the outbox is done, as a gateway that starts now would know it."""
     return (await outbox_of(store)).done
@@ -66,7 +73,13 @@ def test_rows_end_only_on_puback_and_the_window_holds(tmp_path: Path) -> None:
         store = await store_with(tmp_path / "g.sqlite", 12)
         broker = ScriptedBroker()
         publisher = Publisher(
-            await outbox_of(store), broker, asyncio.Event(), log, in_flight=5, mark_s=60
+            await outbox_of(store),
+            broker,
+            asyncio.Event(),
+            log,
+            in_flight=5,
+            mark_s=60,
+            bury=bury_in(store),
         )
         task = asyncio.ensure_future(publisher.run())
         await asyncio.sleep(0.3)
@@ -84,6 +97,7 @@ def test_rows_end_only_on_puback_and_the_window_holds(tmp_path: Path) -> None:
         broker.on_acked(6, 0)
         await publisher.mark()
         assert await marked(store) == 4
+        await publisher.mark()
         dead = await store.query("select outbox_no, reason from dead_letters")
         assert dead == [(4, "0x87")]
         assert publisher.unheard == 1
@@ -121,7 +135,9 @@ def test_every_row_arrives_though_the_broker_is_killed(tmp_path: Path) -> None:
             protocol="auto", log=log, reconnect_last_s=1,
         )  # fmt: skip
         outbox = await outbox_of(store)
-        publisher = Publisher(outbox, uplink, asyncio.Event(), log, in_flight=50, mark_s=60)
+        publisher = Publisher(
+            outbox, uplink, asyncio.Event(), log, in_flight=50, mark_s=60, bury=bury_in(store)
+        )
         uplink.start()
         task = asyncio.ensure_future(publisher.run())
         while publisher.delivered < count // 3:

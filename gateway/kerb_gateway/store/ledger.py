@@ -15,7 +15,7 @@ from kerb_gateway.clock import Moment
 from kerb_gateway.errors import StoreError
 from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Payloads, Reading, Stream
 from kerb_gateway.store.database import Many, Operation, Store
-from kerb_gateway.store.outbox import LOSS, MESSAGE, READING, Outbox
+from kerb_gateway.store.outbox import LOSS, MESSAGE, READING, Outbox, Outgoing, dead_letter
 
 Log = Callable[..., Any]
 
@@ -176,20 +176,22 @@ class Ledger:
         reading.stream.stored += 1
         self.touch(reading.stream)
 
-    def add_loss(self, loss: Loss, boottime_ms: int) -> None:
+    def add_loss(self, loss: Loss, moment: Moment) -> None:
         """Append a loss and its outbox row."""
         self.add(
             (
-                "insert into losses "
-                "(loss_no, stream_no, first_seq, last_seq, reason, boottime_ms) "
-                "values (?,?,?,?,?,?)",
+                "insert into losses (loss_no, stream_no, first_seq, last_seq, reason, "
+                "boot_id, boottime_ms, wall_ms, wall_quality) values (?,?,?,?,?,?,?,?,?)",
                 [
                     self._next_loss,
                     loss.stream.stream_no,
                     loss.first_seq,
                     loss.last_seq,
                     loss.reason,
-                    boottime_ms,
+                    moment.boot_id,
+                    moment.boottime_ms,
+                    moment.wall_ms,
+                    moment.quality,
                 ],
             )
         )
@@ -206,6 +208,20 @@ class Ledger:
     def add_result(self, node_id: str, result: dict[str, Any]) -> None:
         """Append a command result's outbox row."""
         self._send(MESSAGE, None, *self._payloads.result(node_id, result))
+
+    def bury(self, message: Outgoing, reason: str) -> None:
+        """Keep a message that the broker refused for good; a reading is declared `refused`."""
+        self.add(dead_letter(message, reason))
+        self.count("refused by the broker")
+        if message.reading is not None:
+            origin, seq = message.reading
+            fields = {"first_seq": seq, "last_seq": seq, "reason": "refused"}
+            self._send(MESSAGE, None, *self._payloads.loss(origin, fields))
+
+    def send_again(self, outbox_no: int, topic: str, payload: bytes) -> None:
+        """Put a dead letter back into the outbox, under a new number."""
+        self.add(("delete from dead_letters where outbox_no = ?", [outbox_no]))
+        self._send(MESSAGE, None, topic, payload)
 
     def add_alarm(self, where: str, alarm: dict[str, Any]) -> None:
         """Append an alarm's outbox row; where: a node_id, or "gateway"."""

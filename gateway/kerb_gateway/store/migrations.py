@@ -78,7 +78,10 @@ def m002_outbox_by_reference(db: Database) -> None:
 
 @migrations()
 def m003_hours(db: Database) -> None:
-    """How far the tables had come at each hour that the gateway has lived."""
+    """How far the tables had come at each hour that the gateway has lived; losses have a time."""
+    db.table("losses").add_column("boot_id", str)
+    db.table("losses").add_column("wall_ms", int)
+    db.table("losses").add_column("wall_quality", str)
     db.table("hours").create(
         {"hour_no": int, "lived_s": int, "reading_no": int, "outbox_no": int}, pk="hour_no"
     )

@@ -28,6 +28,22 @@ class Outgoing:
     outbox_no: int
     topic: str
     payload: bytes
+    reading: tuple[Origin, int] | None = None  # (origin, seq) of what is lost if it is refused
+
+
+def dead_letter(message: Outgoing, reason: str) -> Operation:
+    """Return what keeps a message that cannot be delivered."""
+    return (
+        "insert or replace into dead_letters (outbox_no, kind, topic, payload, reason) "
+        "values (?,?,?,?,?)",
+        [
+            message.outbox_no,
+            MESSAGE if message.reading is None else READING,
+            message.topic,
+            message.payload,
+            reason,
+        ],
+    )
 
 
 class Outbox:
@@ -61,7 +77,7 @@ class Outbox:
         for row in rows:
             message = self._message(row, named)
             if message is None:  # a damaged database: kept, counted, and never in the way
-                await self.bury(Outgoing(row[0], f"{row[1]} {row[2]}", b""), "its row is missing")
+                await self._bury_missing(row[0], f"{row[1]} {row[2]}")
             else:
                 messages.append(message)
         return messages
@@ -93,7 +109,8 @@ class Outbox:
             return None
         origin, fields = named[kind][row_no]
         if kind == READING:
-            return Outgoing(outbox_no, *self._payloads.reading(origin, fields, outbox_no))
+            topic, payload = self._payloads.reading(origin, fields, outbox_no)
+            return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]))
         return Outgoing(outbox_no, *self._payloads.loss(origin, fields))
 
     # --- the mark ---
@@ -127,18 +144,12 @@ class Outbox:
         """Store the mark now, in a transaction of its own."""
         await self._store.write(self.mark())
 
-    async def bury(self, message: Outgoing, reason: str) -> None:
-        """Keep a message that the broker refused for good; only then may the mark pass it."""
+    async def _bury_missing(self, outbox_no: int, what: str) -> None:
+        """Keep what is left of a row whose content is not there."""
         await self._store.write(
-            [
-                (
-                    "insert or replace into dead_letters "
-                    "(outbox_no, kind, topic, payload, reason) values (?,?,?,?,?)",
-                    [message.outbox_no, MESSAGE, message.topic, message.payload, reason],
-                )
-            ]
+            [dead_letter(Outgoing(outbox_no, what, b""), "its row is missing")]
         )
-        self.ended(message.outbox_no)
+        self.ended(outbox_no)
 
     async def waiting(self) -> int:
         """Return how many rows are not done."""

@@ -172,7 +172,7 @@ class Retention:
             stream = by_no[stream_no]
             stream.stored -= last_seq - first_seq + 1
             loss = Loss(stream, first_seq, last_seq, "retention")
-            self._ledger.add_loss(loss, self._clock.boottime_ms())
+            self._ledger.add_loss(loss, self._clock.now())
         await self._ledger.commit()
         self._log("undelivered readings given up: no room", readings=len(known))
 

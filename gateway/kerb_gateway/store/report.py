@@ -1,0 +1,132 @@
+"""The loss ledger, read: what became of every number, from a connection that cannot write.
+
+Rule: nothing here changes anything; the file may be in use by a running gateway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kerb_gateway.errors import StoreError
+
+REFUSED = "refused"
+_DONE = "coalesce((select cast(value as integer) from meta where key = 'outbox_done'), 0)"
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """A range that will never come; last_seq None: open-ended. wall_ms as good as its quality."""
+
+    node: str
+    epoch: int
+    first_seq: int
+    last_seq: int | None
+    reason: str
+    wall_ms: int | None
+    wall_quality: str | None
+
+
+@dataclass(frozen=True)
+class StreamRow:
+    """One epoch's account: last_seq = delivered + queued + refused + in_gaps + lost."""
+
+    node: str
+    epoch: int
+    last_seq: int
+    delivered: int
+    queued: int
+    refused: int
+    in_gaps: int
+    lost: int
+
+    @property
+    def unexplained(self) -> int:
+        """What the parts leave over: always zero."""
+        parts = self.delivered + self.queued + self.refused + self.in_gaps + self.lost
+        return self.last_seq - parts
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a gateway's database for reading; StoreError says what is in the way."""
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no such file")
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        connection.row_factory = sqlite3.Row
+        with contextlib.closing(connection):
+            connection.execute("begin")  # one view of all tables
+            yield connection
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: not a gateway's database of this release: {error}") from error
+
+
+def losses(
+    connection: sqlite3.Connection, node: str | None = None, since_wall_ms: int | None = None
+) -> list[LossRow]:
+    """Return the declared losses, oldest first; those of unknown time are never left out."""
+    rows = connection.execute(
+        "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason, l.wall_ms, l.wall_quality "
+        "from losses l join streams s using (stream_no) join nodes n using (node_no) "
+        "where (:node is null or n.node_id = :node) and (:since is null or l.wall_ms is null "
+        "or l.wall_quality = 'none' or l.wall_ms >= :since) order by l.loss_no",
+        {"node": node, "since": since_wall_ms},
+    )
+    return [LossRow(*row) for row in rows]
+
+
+def streams(connection: sqlite3.Connection, node: str | None = None) -> list[StreamRow]:
+    """Return the account of each stream."""
+    queued = dict(
+        connection.execute(
+            "select r.stream_no, count(*) from outbox o "
+            "join readings r on r.reading_no = o.row_no "
+            f"where o.kind = 'reading' and o.outbox_no > {_DONE} group by r.stream_no"
+        ).fetchall()
+    )
+    refused = _refused(connection)
+    rows = connection.execute(
+        "select s.*, n.node_id, (select coalesce(sum(g.last_seq - g.first_seq + 1), 0) "
+        "from gaps g where g.stream_no = s.stream_no) as in_gaps "
+        "from streams s join nodes n using (node_no) "
+        "where :node is null or n.node_id = :node order by n.node_id, s.stream_no",
+        {"node": node},
+    )
+    found = []
+    for row in rows:
+        waits = queued.get(row["stream_no"], 0)
+        dead = refused.get((row["node_id"], row["epoch"]), 0)
+        found.append(
+            StreamRow(
+                row["node_id"],
+                row["epoch"],
+                row["last_seq"],
+                row["stored"] - waits - dead,
+                waits,
+                dead,
+                row["in_gaps"],
+                row["lost"],
+            )
+        )
+    return found
+
+
+def _refused(connection: sqlite3.Connection) -> dict[tuple[str, int], int]:
+    """Count the readings among the dead letters that did not arrive later, by origin."""
+    counts: dict[tuple[str, int], int] = {}
+    for row in connection.execute(
+        "select json_extract(payload, '$.node'), json_extract(payload, '$.epoch'), count(*) "
+        "from dead_letters where kind = 'reading' group by 1, 2"
+    ):
+        counts[(row[0], row[1])] = row[2]
+    return counts
+
+
+def as_json(rows: list[LossRow] | list[StreamRow]) -> list[dict[str, Any]]:
+    """Return rows as plain tables."""
+    return [asdict(row) for row in rows]

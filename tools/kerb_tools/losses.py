@@ -1,0 +1,123 @@
+"""kerb losses: what became of every reading's number, from a gateway's database.
+
+For each node: delivered, queued, refused by the broker, still in open gaps, and declared lost with
+ranges and reasons. The file may be in use; it is only read. Exit status 1 when the numbers of a
+node do not add up, which must never happen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import sys
+import time
+from pathlib import Path
+
+from kerb_gateway.errors import StoreError
+from kerb_gateway.store import report
+from rich.console import Console
+from rich.table import Table
+
+_DURATION = re.compile(r"(\d+)([smhd])\Z")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def since_wall_ms(text: str, now_s: float) -> int:
+    """Return the Unix time in ms that `30m`, `6h`, `2d` or an ISO date and time mean."""
+    match = _DURATION.match(text)
+    if match:
+        return int((now_s - int(match[1]) * _UNIT_S[match[2]]) * 1000)
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a span such as 30m, 6h, 2d, or a time such as 2026-03-01T12:00"
+        ) from None
+    return int(moment.timestamp() * 1000)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser("kerb losses", description=__doc__)
+    parser.add_argument("database", type=Path, help="the gateway's SQLite file, or a run's folder")
+    parser.add_argument("--node", metavar="ID", help="only this node")
+    parser.add_argument(
+        "--since",
+        metavar="T",
+        type=lambda text: since_wall_ms(text, time.time()),
+        help="only losses declared since: 30m, 6h, 2d, or 2026-03-01T12:00",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object for programs")
+    chosen = parser.parse_args(arguments)
+    path = chosen.database
+    if path.is_dir():
+        path = path / "gateway.sqlite"
+    try:
+        with report.opened(path) as connection:
+            streams = report.streams(connection, chosen.node)
+            losses = report.losses(connection, chosen.node, chosen.since)
+    except StoreError as error:
+        print(f"kerb losses: {error}", file=sys.stderr)
+        return 2
+    if chosen.node is not None and not streams:
+        print(f"kerb losses: --node {chosen.node}: no such node in {path}", file=sys.stderr)
+        return 2
+    wrong = [one for one in streams if one.unexplained]
+    if chosen.json:
+        print(
+            json.dumps(
+                {
+                    "streams": report.as_json(streams),
+                    "losses": report.as_json(losses),
+                    "unexplained": sum(one.unexplained for one in wrong),
+                }
+            )
+        )
+    else:
+        _show(streams, losses)
+    return 1 if wrong else 0
+
+
+def _show(streams: list[report.StreamRow], losses: list[report.LossRow]) -> None:
+    console = Console()
+    account = Table(title="where every number is")
+    for name in ("node", "epoch", "numbers", "delivered", "queued", "refused", "in gaps", "lost"):
+        account.add_column(name, justify="left" if name == "node" else "right", no_wrap=True)
+    for one in streams:
+        numbers = (
+            one.epoch,
+            one.last_seq,
+            one.delivered,
+            one.queued,
+            one.refused,
+            one.in_gaps,
+            one.lost,
+        )
+        account.add_row(one.node, *map(str, numbers))
+    console.print(account)
+    for one in streams:
+        if one.unexplained:
+            console.print(f"{one.node} epoch {one.epoch}: {one.unexplained} not explained!")
+    if not losses:
+        console.print("nothing was declared lost")
+        return
+    table = Table(title="declared lost")
+    for name in ("node", "epoch", "from", "to", "count", "reason", "declared"):
+        table.add_column(name)
+    for loss in losses:
+        count = "?" if loss.last_seq is None else str(loss.last_seq - loss.first_seq + 1)
+        last = "open" if loss.last_seq is None else str(loss.last_seq)
+        table.add_row(
+            loss.node, str(loss.epoch), str(loss.first_seq), last, count, loss.reason, _when(loss)
+        )
+    console.print(table)
+
+
+def _when(loss: report.LossRow) -> str:
+    if loss.wall_ms is None:
+        return "unknown"
+    moment = datetime.datetime.fromtimestamp(loss.wall_ms / 1000, datetime.UTC)
+    text = moment.strftime("%Y-%m-%d %H:%M:%SZ")
+    return text if loss.wall_quality == "ntp" else f"{text} (unsure)"
