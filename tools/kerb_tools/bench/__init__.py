@@ -1,0 +1,1 @@
+"""The benches: every figure that the documentation names comes from one of them."""
