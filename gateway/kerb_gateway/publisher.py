@@ -20,7 +20,7 @@ _NO_SUBSCRIBER = 0x10
 _QUOTA_EXCEEDED = 0x97
 _PAUSE_S = 0.5
 _LOOK_S = 0.25
-_READ_ROWS = 256
+_READ_ROWS = 1024
 
 Log = Callable[..., Any]
 

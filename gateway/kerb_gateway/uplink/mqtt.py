@@ -7,6 +7,7 @@ in flight is decided by the publisher, not by paho's queue.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,8 @@ class Uplink:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._broken_handshakes = 0
+        self._acks: deque[tuple[int, int]] = deque()  # never more than the publisher's window
+        self._acks_due = False
         self.connected = asyncio.Event()
         self.receive_maximum = _RECEIVE_MAX_DEFAULT
         self.on_acked: Callable[[int, int], None] = lambda mid, reason: None
@@ -117,7 +120,10 @@ class Uplink:
         self._hand_over(self._on_disconnected, str(reason))
 
     def _published(self, _c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
-        self._hand_over(self._on_published, mid, reason.value)
+        self._acks.append((mid, reason.value))
+        if not self._acks_due:  # one call for as many as come before it runs
+            self._acks_due = True
+            self._hand_over(self._take_acks)
 
     def _arrived(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
         incoming = Incoming(
@@ -163,8 +169,10 @@ class Uplink:
             self._client = self._make()
             self.start()
 
-    def _on_published(self, mid: int, reason: int) -> None:
-        self.on_acked(mid, reason)
+    def _take_acks(self) -> None:
+        self._acks_due = False  # first: what arrives from here on calls again
+        while self._acks:
+            self.on_acked(*self._acks.popleft())
 
     def _on_arrived(self, incoming: Incoming) -> None:
         self.on_command(incoming)

@@ -12,6 +12,7 @@ import sys
 from rich.console import Console
 
 _BENCHES = {
+    "drain": "how fast a backlog goes out, beside bare paho to the same broker",
     "wear": "bytes written to the card in a day of 200 nodes, for several commit intervals",
 }
 

@@ -1,0 +1,153 @@
+"""kerb bench drain: how fast a backlog goes out, beside bare paho to the same broker.
+
+In turns, several times: N readings from a real store through the real publisher and uplink to a
+private mosquitto until each PUBACK is there; then N messages of the same size by paho alone, with
+as many in flight. Rates and CPU time a reading are given as medians; the ratio is of one run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from kerb_gateway.clock import SystemClock
+from kerb_gateway.ingest import Ingest
+from kerb_gateway.publisher import Publisher
+from kerb_gateway.store.database import Store
+from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.uplink.mqtt import Uplink
+from kerb_gateway.uplink.payloads.native import NativePayloads
+from kerb_gateway.uplink.topics import Topics
+from kerb_sim.broker import Broker
+from paho.mqtt.enums import CallbackAPIVersion
+
+from kerb_tools.bench import readings
+from kerb_tools.bench.result import Bar, Result
+
+READINGS = 10_000
+_NODES = 200
+_IN_FLIGHT = 100
+_ROUNDS = 3
+_TOPICS = Topics("north", "gw1")
+Took = tuple[float, float]  # seconds, CPU seconds
+_RATIO_BAR = 0.8  # of bare paho
+
+
+def run(seed: int) -> Result:
+    """Measure and compare."""
+    result = Result("drain", seed)
+    with tempfile.TemporaryDirectory(prefix="kerb-bench-") as folder:
+        pairs = asyncio.run(_measure(Path(folder), seed))
+    for name, index in (("gateway", 0), ("paho", 1)):
+        result.spread(f"{name}_per_s", [READINGS / pair[index][0] for pair in pairs], 0)
+        result.spread(f"{name}_cpu_us", [pair[index][1] / READINGS * 1e6 for pair in pairs])
+    ratio = statistics.median(pair[1][0] / pair[0][0] for pair in pairs)
+    result.figures["rate_ratio"] = round(ratio, 2)
+    result.figures["cpu_ratio"] = round(
+        statistics.median(pair[0][1] / pair[1][1] for pair in pairs), 2
+    )
+    result.bars.append(Bar("rate_ratio", round(ratio, 2), _RATIO_BAR, at_least=True))
+    return result
+
+
+async def _measure(folder: Path, seed: int) -> list[tuple[Took, Took]]:
+    """Return ((seconds, CPU seconds) of the gateway, of paho) for each round."""
+    broker = Broker(folder / "broker")
+    await broker.start()
+    try:
+        pairs = []
+        for number in range(_ROUNDS):
+            payload = b""
+            ours, payload = await _gateway(folder / f"{number}.sqlite", broker.port, seed)
+            pairs.append((ours, await asyncio.to_thread(_paho, broker.port, payload)))
+        return pairs
+    finally:
+        await broker.stop()
+
+
+async def _gateway(path: Path, port: int, seed: int) -> tuple[Took, bytes]:
+    store = Store(path)
+    await store.open()
+    ledger = await fill(store, seed, READINGS, _NODES)
+    uplink = Uplink(
+        host="127.0.0.1", port=port, client_id="bench", username=None, password=None,
+        availability=_TOPICS.availability, commands=_TOPICS.commands, keepalive_s=60,
+        protocol="auto", log=_silent,
+    )  # fmt: skip
+
+    async def bury(message: Any, reason: str) -> None:
+        raise RuntimeError(f"the broker refused a reading: {reason}")
+
+    publisher = Publisher(
+        ledger.outbox, uplink, asyncio.Event(), _silent,
+        in_flight=_IN_FLIGHT, mark_s=60, bury=bury,
+    )  # fmt: skip
+    sample = (await ledger.outbox.after(0, 1))[0].payload
+    ledger.outbox.ended(1)
+    uplink.start()
+    await uplink.connected.wait()
+    began, cpu = time.perf_counter(), time.process_time()
+    task = asyncio.ensure_future(publisher.run())
+    while publisher.delivered < READINGS:
+        await asyncio.sleep(0.005)
+    took = (time.perf_counter() - began, time.process_time() - cpu)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await uplink.stop(1)
+    await store.close()
+    return took, sample
+
+
+async def fill(store: Store, seed: int, count: int, node_count: int) -> Ledger:
+    """Store `count` readings of `node_count` nodes; returns the ledger over them."""
+    nodes = readings.nodes(node_count, seed)
+    await store.write(
+        [("insert into nodes values (?,?,?)", [n.node_no, n.node_id, n.role]) for n in nodes]
+    )
+    payloads = NativePayloads(_TOPICS, store.gw_epoch)
+    ledger = await Ledger.load(store, payloads, nodes, _silent)
+    ingest = Ingest(
+        ledger, nodes, SystemClock(), _silent, commit_interval_s=3600, commit_rows=1 << 30
+    )
+    for node in nodes:
+        await ingest.epoch(node, readings.EPOCH, 0)
+    senders = [readings.Sender(node, seed + node.node_no) for node in nodes]
+    for number, heard in enumerate(readings.rounds(senders, count), 1):
+        ingest.advert(heard)
+        if number % 1000 == 0:
+            await ingest.commit()
+    await ingest.commit()
+    return ledger
+
+
+def _paho(port: int, payload: bytes) -> Took:
+    """Publish as many messages of the same size by paho alone."""
+    window = threading.Semaphore(_IN_FLIGHT)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="bare", protocol=mqtt.MQTTv5)
+    client.max_inflight_messages_set(0)
+    connected = threading.Event()
+    client.on_connect = lambda *_: connected.set()
+    client.on_publish = lambda *_: window.release()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    connected.wait(10)
+    began, cpu = time.perf_counter(), time.process_time()
+    for number in range(READINGS):
+        window.acquire()
+        client.publish(_TOPICS.of(f"a4cf{number % _NODES:08x}", "reading"), payload, qos=1)
+    for _ in range(_IN_FLIGHT):
+        window.acquire()
+    took = (time.perf_counter() - began, time.process_time() - cpu)
+    client.disconnect()
+    client.loop_stop()
+    return took
+
+
+def _silent(event: str, **fields: object) -> None:
+    """Say nothing."""
