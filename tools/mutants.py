@@ -144,6 +144,26 @@ MUTANTS = [
         "        return _UNUSED\n",
         "firmware/tests/test_pure_node.py",
     ),
+    Mutant("a refused batch takes its readings along", "gateway/kerb_gateway/publisher.py",
+           "elif reason >= _REFUSED and len(rows) > 1:", "elif False:",
+           "gateway/tests/test_publisher.py"
+           "::test_a_backlog_travels_together_and_a_refused_batch_alone"),
+    Mutant("a full disk drops the batch", "gateway/kerb_gateway/store/ledger.py",
+           "            self._batch = batch.followed_by(self._batch)\n", "",
+           "gateway/tests/test_store.py::test_memory_is_bounded_while_the_disk_is_full"),
+    Mutant("what the size removes is not declared", "gateway/kerb_gateway/store/retention.py",
+           "            self._ledger.add_loss(loss, self._clock.now())\n", "",
+           "gateway/tests/test_store.py"
+           "::test_undelivered_rows_go_by_size_only_and_are_declared"),
+    Mutant("what is on its way is given up", "gateway/kerb_gateway/store/retention.py",
+           "[self._ledger.outbox.read, outbox_no]", "[0, outbox_no]",
+           "gateway/tests/test_store.py"
+           "::test_undelivered_rows_go_by_size_only_and_are_declared"),
+    Mutant("a damaged file is used on", "gateway/kerb_gateway/store/database.py",
+           "            quarantine.suspect(self._path)\n            return StoreCorrupt(text)",
+           "            return StoreCorrupt(text)",
+           "gateway/tests/test_store.py"
+           "::test_a_damaged_file_is_put_aside_and_a_new_one_begun"),
     Mutant("one try a door", "gateway/kerb_gateway/backfill.py",
            "_DOOR_TRIES = 3", "_DOOR_TRIES = 1",
            "gateway/tests/test_backfill.py::test_what_fails_is_tried_again_while_the_door_is_open"),

@@ -21,7 +21,7 @@ from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
 from kerb_gateway.links.modbus import ModbusBus
 from kerb_gateway.model import Geometry, Node
-from kerb_gateway.publisher import Publisher
+from kerb_gateway.publisher import Batch, Publisher
 from kerb_gateway.service.notify import notify, watchdog_interval_s
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.database import Store
@@ -90,6 +90,7 @@ class Gateway:
             in_flight=config.uplink.in_flight,
             mark_s=config.store.commit_interval_s,
             bury=bury,
+            batch=Batch(topics.batch, config.uplink.batch_rows),
         )
         backfill = self._backfill(ingest)
         buses = self._buses(ingest, nodes)

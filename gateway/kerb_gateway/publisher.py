@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kerb_gateway.errors import StoreFull
@@ -21,8 +22,19 @@ _QUOTA_EXCEEDED = 0x97
 _PAUSE_S = 0.5
 _LOOK_S = 0.25
 _READ_ROWS = 1024
+_BACKLOG_ROWS = 128  # with so many more waiting, readings travel together
+_BATCH_BYTES = 60_000
+_OVERHEAD_BYTES = 512  # topic, header and properties of a message
 
 Log = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Where many readings go in one message, and how many at most; 1: none ever."""
+
+    topic: str
+    rows: int
 
 
 class Broker(Protocol):
@@ -30,10 +42,16 @@ class Broker(Protocol):
 
     connected: asyncio.Event
     receive_maximum: int
+    maximum_packet_bytes: int
     on_acked: Callable[[int, int], None]
 
     def publish(self, topic: str, payload: bytes) -> int:
         """Send; returns the message id."""
+
+
+def join(payloads: list[bytes]) -> bytes:
+    """Return JSON objects as one JSON array."""
+    return b"[" + b",".join(payloads) + b"]"
 
 
 class Publisher:
@@ -49,11 +67,13 @@ class Publisher:
         in_flight: int,
         mark_s: float,
         bury: Callable[[Outgoing, str], Awaitable[None]],
+        batch: Batch,
     ) -> None:
         """mark_s: after so long without a batch that carries it, the mark is stored by itself;
         bury: keeps what was refused for good, durably, before the mark may pass it.
         """
         self._keep = bury
+        self._batch = batch
         self._mark_s = mark_s
         self._outbox = outbox
         self._broker = broker
@@ -62,7 +82,8 @@ class Publisher:
         self._window = in_flight
         self._cursor = outbox.done
         self._ready: deque[Outgoing] = deque()
-        self._flying: dict[int, Outgoing] = {}
+        self._flying: dict[int, list[Outgoing]] = {}
+        self._alone: set[int] = set()  # rows of a batch that was refused: each for itself now
         self._refused: list[tuple[Outgoing, str]] = []
         self._freed = asyncio.Event()
         self.delivered = 0
@@ -70,24 +91,32 @@ class Publisher:
         broker.on_acked = self._acked
 
     def _acked(self, mid: int, reason: int) -> None:
-        message = self._flying.pop(mid, None)
+        rows = self._flying.pop(mid, None)
         self._freed.set()
-        if message is None:
+        if rows is None:
             return  # the availability message, or one of a session before this start
         if reason == _QUOTA_EXCEEDED:
-            self._ready.appendleft(message)  # not now: it goes out again
+            self._ready.extendleft(reversed(rows))  # not now: they go out again
+        elif reason >= _REFUSED and len(rows) > 1:
+            self._alone.update(row.outbox_no for row in rows)
+            self._ready.extendleft(reversed(rows))
         elif reason >= _REFUSED:
-            self._refused.append((message, f"0x{reason:02x}"))
+            self._refused.append((rows[0], f"0x{reason:02x}"))
             self._log(
                 "message refused",
-                outbox_no=message.outbox_no,
-                topic=message.topic,
+                outbox_no=rows[0].outbox_no,
+                topic=rows[0].topic,
                 reason=f"0x{reason:02x}",
             )
         else:
-            self.unheard += reason == _NO_SUBSCRIBER
-            self.delivered += 1
-            self._outbox.ended(message.outbox_no)
+            self._delivered(rows, reason)
+
+    def _delivered(self, rows: list[Outgoing], reason: int) -> None:
+        self.unheard += len(rows) if reason == _NO_SUBSCRIBER else 0
+        self.delivered += len(rows)
+        for row in rows:
+            self._alone.discard(row.outbox_no)
+            self._outbox.ended(row.outbox_no)
 
     async def run(self) -> None:
         """Publish for ever."""
@@ -112,9 +141,30 @@ class Publisher:
                 await self._idle(self._committed)
                 return
             self._cursor = self._ready[-1].outbox_no
-        for _ in range(min(room, len(self._ready))):
-            message = self._ready.popleft()
-            self._flying[self._broker.publish(message.topic, message.payload)] = message
+        while room > 0 and self._ready:
+            rows = self._next()
+            topic, payload = rows[0].topic, rows[0].payload
+            if len(rows) > 1:
+                topic, payload = self._batch.topic, join([row.payload for row in rows])
+            self._flying[self._broker.publish(topic, payload)] = rows
+            room -= 1
+
+    def _next(self) -> list[Outgoing]:
+        """Take what goes into the next message: one row, or readings while a backlog drains."""
+        rows = [self._ready.popleft()]
+        if len(self._ready) < _BACKLOG_ROWS or not self._joins(rows[0]):
+            return rows
+        left_bytes = min(_BATCH_BYTES, self._broker.maximum_packet_bytes - _OVERHEAD_BYTES)
+        left_bytes -= len(rows[0].payload)
+        while self._ready and len(rows) < self._batch.rows and self._joins(self._ready[0]):
+            left_bytes -= len(self._ready[0].payload) + 1
+            if left_bytes < 0:
+                break
+            rows.append(self._ready.popleft())
+        return rows
+
+    def _joins(self, row: Outgoing) -> bool:
+        return row.reading is not None and row.outbox_no not in self._alone
 
     async def _idle(self, event: asyncio.Event) -> None:
         if event is self._freed:

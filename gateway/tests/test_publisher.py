@@ -9,13 +9,15 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from kerb_gateway.publisher import Publisher
+from kerb_gateway.publisher import Batch, Publisher
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.outbox import Outbox, Outgoing, dead_letter
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_sim.broker import Broker, find_mosquitto
-from parts import TOPICS, log
+from parts import TOPICS, Parts, heard, log
 from streets import need
+
+ALONE = Batch(TOPICS.batch, 1)
 
 
 class ScriptedBroker:
@@ -25,13 +27,16 @@ class ScriptedBroker:
         self.connected = asyncio.Event()
         self.connected.set()
         self.receive_maximum = 65535
+        self.maximum_packet_bytes = 268_435_455
         self.on_acked: Callable[[int, int], None] = lambda mid, reason: None
         self.sent: list[tuple[int, bytes]] = []
+        self.topics: list[str] = []
         self._mids = itertools.count(1)
 
     def publish(self, topic: str, payload: bytes) -> int:
         mid = next(self._mids)
         self.sent.append((mid, payload))
+        self.topics.append(topic)
         return mid
 
 
@@ -80,6 +85,7 @@ def test_rows_end_only_on_puback_and_the_window_holds(tmp_path: Path) -> None:
             in_flight=5,
             mark_s=60,
             bury=bury_in(store),
+            batch=ALONE,
         )
         task = asyncio.ensure_future(publisher.run())
         await asyncio.sleep(0.3)
@@ -111,6 +117,68 @@ def test_rows_end_only_on_puback_and_the_window_holds(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def numbers(payload: bytes) -> list[int]:
+    """Return the sequence numbers of a message: one reading's, or a batch's."""
+    table = json.loads(payload)
+    return [one["seq"] for one in table] if isinstance(table, list) else [table["seq"]]
+
+
+def test_a_backlog_travels_together_and_a_refused_batch_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        for seq in range(1, 301):
+            parts.ingest.advert(heard(seq))
+        await parts.ingest.commit()
+        outbox, broker = parts.ledger.outbox, ScriptedBroker()
+        broker.maximum_packet_bytes = 512 + 5000  # about ten readings
+
+        async def bury(message: Outgoing, reason: str) -> None:
+            parts.ledger.bury(message, reason)
+            await parts.ingest.commit()
+
+        publisher = Publisher(
+            outbox, broker, parts.ingest.committed, log,
+            in_flight=4, mark_s=60, bury=bury, batch=Batch(TOPICS.batch, 64),
+        )  # fmt: skip
+        task = asyncio.ensure_future(publisher.run())
+        await asyncio.sleep(0.2)
+        assert set(broker.topics) == {TOPICS.batch}
+        assert all(len(payload) <= 5000 for _, payload in broker.sent)
+        first = numbers(broker.sent[0][1])
+        assert len(first) > 5
+        assert numbers(broker.sent[1][1])[0] == first[-1] + 1
+        broker.on_acked(1, 0x99)  # payload format invalid: which of them is meant?
+        arrived, refused, answered = set(), set(), 1
+        while len(arrived) + len(refused) < 300:
+            await asyncio.sleep(0.01)
+            for mid, payload in broker.sent[answered:]:
+                answered += 1
+                seqs = numbers(payload) if b'"reason"' not in payload else []
+                if seqs == [3]:
+                    refused.add(3)
+                    broker.on_acked(mid, 0x99)
+                else:
+                    arrived |= set(seqs)
+                    broker.on_acked(mid, 0)
+        assert refused == {3}
+        assert arrived == set(range(1, 301)) - {3}
+        await asyncio.sleep(0.6)
+        for mid, _ in broker.sent[answered:]:
+            broker.on_acked(mid, 0)
+        await publisher.mark()
+        dead = await parts.column("select json_extract(payload, '$.seq') from dead_letters")
+        assert dead == [3]
+        losses = [p for p in await parts.payloads() if p["kind"] == "loss"]
+        assert [(p["first_seq"], p["reason"]) for p in losses] == [(3, "refused")]
+        assert await outbox.waiting() == 0
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await parts.store.close()
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
 def test_every_row_arrives_though_the_broker_is_killed(tmp_path: Path) -> None:
     """Real paho, real mosquitto, SIGKILL in the middle: at least once, nothing missing."""
     need("mosquitto", find_mosquitto())
@@ -136,7 +204,14 @@ def test_every_row_arrives_though_the_broker_is_killed(tmp_path: Path) -> None:
         )  # fmt: skip
         outbox = await outbox_of(store)
         publisher = Publisher(
-            outbox, uplink, asyncio.Event(), log, in_flight=50, mark_s=60, bury=bury_in(store)
+            outbox,
+            uplink,
+            asyncio.Event(),
+            log,
+            in_flight=50,
+            mark_s=60,
+            bury=bury_in(store),
+            batch=ALONE,
         )
         uplink.start()
         task = asyncio.ensure_future(publisher.run())

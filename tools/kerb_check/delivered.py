@@ -42,10 +42,11 @@ def read(path: Path) -> Delivered:
 def _sort(delivered: Delivered, row: dict[str, Any]) -> None:
     leaf = row["topic"].rsplit("/", 1)[-1]
     payload = row["payload"]
-    if leaf == "reading":
-        identity = Identity(payload["node"], payload["epoch"], payload["seq"])
-        extra = {"t_s": row["t_s"], "topic": row["topic"]}
-        delivered.readings.append(Reading(identity, payload, extra))
+    if leaf in ("reading", "batch"):
+        for one in payload if leaf == "batch" else [payload]:
+            identity = Identity(one["node"], one["epoch"], one["seq"])
+            extra = {"t_s": row["t_s"], "topic": row["topic"]}
+            delivered.readings.append(Reading(identity, one, extra))
     elif leaf == "event" and payload.get("kind") == "loss":
         last = payload["last_seq"]
         delivered.losses.append(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kerb_gateway.errors import StoreError
 from kerb_gateway.store import report
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> int:
 
 def _show(streams: list[report.StreamRow], losses: list[report.LossRow]) -> None:
     console = Console()
-    account = Table(title="where every number is")
+    account = Table(title="where every number is", box=box.SIMPLE, padding=0)
     for name in ("node", "epoch", "numbers", "delivered", "queued", "refused", "in gaps", "lost"):
         account.add_column(name, justify="left" if name == "node" else "right", no_wrap=True)
     for one in streams:
@@ -103,9 +104,9 @@ def _show(streams: list[report.StreamRow], losses: list[report.LossRow]) -> None
     if not losses:
         console.print("nothing was declared lost")
         return
-    table = Table(title="declared lost")
+    table = Table(title="declared lost", box=box.SIMPLE, padding=0)
     for name in ("node", "epoch", "from", "to", "count", "reason", "declared"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for loss in losses:
         count = "?" if loss.last_seq is None else str(loss.last_seq - loss.first_seq + 1)
         last = "open" if loss.last_seq is None else str(loss.last_seq)
@@ -120,4 +121,4 @@ def _when(loss: report.LossRow) -> str:
         return "unknown"
     moment = datetime.datetime.fromtimestamp(loss.wall_ms / 1000, datetime.UTC)
     text = moment.strftime("%Y-%m-%d %H:%M:%SZ")
-    return text if loss.wall_quality == "ntp" else f"{text} (unsure)"
+    return text if loss.wall_quality == "ntp" else f"{text}?"  # nobody keeps the clock right

@@ -48,6 +48,16 @@ def test_pins_are_as_the_board_file_says() -> None:
     assert {name: int(table[name]) for name in names} == {n: pins[p] for n, p in names.items()}
 
 
+def test_the_disk_table_has_the_defaults_of_the_configuration() -> None:
+    from kerb_gateway.config import StorePart
+
+    text = (TOP / "docs/operations.md").read_text()
+    table = dict(re.findall(r"^\| (\w+) \| (\d+) \| [a-z]", text, re.M))
+    fields = StorePart.model_fields
+    keys = ("commit_interval_s", "ballast_mb", "keep_days", "max_mb")
+    assert {key: float(table[key]) for key in keys} == {key: fields[key].default for key in keys}
+
+
 def test_links_in_the_docs_lead_somewhere() -> None:
     for page in [TOP / "README.md", *(TOP / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -21,6 +21,7 @@ _SESSION_EXPIRY_S = 7 * 86400
 _RECONNECT_FIRST_S = 1
 _RECONNECT_LAST_S = 60
 _RECEIVE_MAX_DEFAULT = 65535
+_PACKET_MAX_BYTES = 268_435_455  # MQTT 5, 2.1.4: what a length can say
 _SUCCESS = 0x00
 _UNSUPPORTED_PROTOCOL = 0x84
 _HANDSHAKES_BEFORE_FALLBACK = 2
@@ -70,6 +71,7 @@ class Uplink:
         self._acks_due = False
         self.connected = asyncio.Event()
         self.receive_maximum = _RECEIVE_MAX_DEFAULT
+        self.maximum_packet_bytes = _PACKET_MAX_BYTES
         self.on_acked: Callable[[int, int], None] = lambda mid, reason: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
         self._client = self._make()
@@ -113,8 +115,11 @@ class Uplink:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _connected(self, _c: Any, _u: Any, _f: Any, reason: Any, properties: Any) -> None:
-        maximum = getattr(properties, "ReceiveMaximum", _RECEIVE_MAX_DEFAULT)
-        self._hand_over(self._on_connected, reason.value, str(reason), maximum)
+        limits = (
+            getattr(properties, "ReceiveMaximum", _RECEIVE_MAX_DEFAULT),
+            getattr(properties, "MaximumPacketSize", _PACKET_MAX_BYTES),
+        )
+        self._hand_over(self._on_connected, reason.value, str(reason), limits)
 
     def _disconnected(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         self._hand_over(self._on_disconnected, str(reason))
@@ -133,12 +138,12 @@ class Uplink:
 
     # --- the event loop's side ---
 
-    def _on_connected(self, code: int, text: str, receive_maximum: int) -> None:
+    def _on_connected(self, code: int, text: str, limits: tuple[int, int]) -> None:
         if code != _SUCCESS:
             self._failed(text, code)
             return
         self._broken_handshakes = 0
-        self.receive_maximum = receive_maximum
+        self.receive_maximum, self.maximum_packet_bytes = limits
         self._client.subscribe(self._commands, qos=1)
         self._client.publish(self._availability, b"online", qos=1, retain=True)
         self._log(

@@ -9,6 +9,7 @@ READING = "reading"
 EVENT = "event"
 RESULT = "result"
 COMMAND = "cmd"
+BATCH = "batch"
 
 
 class Topics:
@@ -17,6 +18,7 @@ class Topics:
     def __init__(self, site: str, gateway: str) -> None:
         self._base = f"kerb/v1/{site}/{gateway}"
         self.availability = f"{self._base}/availability"
+        self.batch = f"{self._base}/{BATCH}"
         self.commands = f"{self._base}/+/{COMMAND}"
 
     def of(self, node_id: str, leaf: str) -> str:
