@@ -44,13 +44,13 @@ MUTANTS = [
            "        await self._acknowledge",
            "gateway/tests/test_backfill.py::test_gaps_are_fetched_and_acked_after_the_commit"),
     Mutant("outbox ends without puback", "gateway/kerb_gateway/publisher.py",
-           "self._flying[self._broker.publish(message.topic, message.payload)] = message",
-           "self._broker.publish(message.topic, message.payload)\n"
-           "            self._outbox.ended(message.outbox_no)",
+           "self._flying[self._broker.publish(topic, payload)] = rows",
+           "self._broker.publish(topic, payload)\n"
+           "            self._delivered(rows, 0)",
            "gateway/tests/test_publisher.py::test_rows_end_only_on_puback_and_the_window_holds"),
     Mutant("refused message thrown away", "gateway/kerb_gateway/publisher.py",
-           'self._refused.append((message, f"0x{reason:02x}"))',
-           "self._outbox.ended(message.outbox_no)",
+           'self._refused.append((rows[0], f"0x{reason:02x}"))',
+           "self._outbox.ended(rows[0].outbox_no)",
            "gateway/tests/test_publisher.py::test_rows_end_only_on_puback_and_the_window_holds"),
     Mutant("mark passes rows that did not end", "gateway/kerb_gateway/store/outbox.py",
            "while self._order and self._order[0] in self._ended:", "while self._order:",

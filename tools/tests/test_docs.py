@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -19,6 +20,20 @@ def test_generated_tables_are_as_the_code_says() -> None:
         timeout=60,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_every_mutant_finds_its_text() -> None:
+    """`make mutants` takes minutes; that a mutant can be applied at all is seen here."""
+    spec = importlib.util.spec_from_file_location("mutants", TOP / "tools" / "mutants.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mutants"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    counts = {
+        mutant.name: (TOP / mutant.file).read_text().count(mutant.old) for mutant in module.MUTANTS
+    }
+    assert {name: count for name, count in counts.items() if count != 1} == {}
 
 
 def test_pins_are_as_the_board_file_says() -> None:
