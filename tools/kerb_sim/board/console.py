@@ -19,6 +19,7 @@ _CHUNK_BYTES = 4096
 _QUEUE_BYTES = 65536
 _LOOK_S = 0.02
 _INTERRUPT_GAP_S = 0.1
+_LATER_S = 0.005
 _CTRL_C = b"\x03"
 _BARE_NEWLINE = re.compile(rb"(?<!\r)\n")
 
@@ -56,6 +57,15 @@ class SerialConsole:
     def attend(self, on: bool) -> None:
         """While on, Ctrl-C interrupts the program; else it is a byte like any other."""
         self._attentive = on
+        self._next_interrupt_s = 0.0
+
+    def interrupt_later(self) -> None:
+        """Ctrl-C came at a bad moment: raise it again when that has passed."""
+        asyncio.get_running_loop().call_later(_LATER_S, self._raise_again)
+
+    def _raise_again(self) -> None:
+        if self._attentive and self._interrupt is not None:
+            self._interrupt()
 
     def unplug(self) -> None:
         """The chip has stopped: take its last words, then let go of it."""

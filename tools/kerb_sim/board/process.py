@@ -20,6 +20,8 @@ from kerb_sim.board.spec import BoardSpec
 _PORT = Path(__file__).resolve().parents[1] / "port"
 _LINE_MAX_BYTES = 65536
 _EVENTS_MAX_BYTES = 60000
+_LOOK_S = 0.001
+_LOOKS = 30
 
 Answer = Callable[[str, list[Any]], Any]
 
@@ -126,10 +128,23 @@ class ChipProcess:
             return False
         return True
 
-    def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in the running program, as Ctrl-C does on the port."""
+    def interrupt(self, looks: int = _LOOKS) -> None:
+        """Raise KeyboardInterrupt in the running program, as Ctrl-C does on the port.
+
+        Best while it waits: a signal in the middle of a garbage collection, which waits for the
+        other thread without minding signals, can break the unix port (mpthreadport.c).
+        """
+        if looks and self._is_busy():
+            asyncio.get_running_loop().call_later(_LOOK_S, self.interrupt, looks - 1)
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGINT)
+
+    def _is_busy(self) -> bool:
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{self.pid}/stat").read_text()
+            return status.rpartition(")")[2].split()[0] == "R"
+        return False
 
     def freeze(self) -> None:
         """Stop the process without ending it."""

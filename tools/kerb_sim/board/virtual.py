@@ -293,6 +293,10 @@ class VirtualBoard:
         if self._console is not None:
             self._console.attend(on)
 
+    def _on_interrupt_later(self) -> None:
+        if self._console is not None:
+            self._console.interrupt_later()
+
     def _on_sync(self) -> str:
         return "sync"
 

@@ -29,7 +29,8 @@ _REASONS = {
 
 
 def _mount():
-    flash = kerb_flash.Flash(os.getenv("KERB_FLASH"), int(os.getenv("KERB_FLASH_BLOCKS")))
+    chip = kerb_flash.SteadyFlash if _PROMPT else kerb_flash.Flash
+    flash = chip(os.getenv("KERB_FLASH"), int(os.getenv("KERB_FLASH_BLOCKS")))
     vfs.umount("/")
     try:
         disk = vfs.VfsLfs2(flash, progsize=32, readsize=32, lookahead=32)
