@@ -22,6 +22,7 @@ _PROMPT = b">>> "
 _NO_SUCH_LINE = (errno.ENOTTY, errno.EINVAL)
 
 Show = Callable[[str], None]
+Reset = Callable[[Any], bool]
 
 
 def reset(port: Any) -> bool:
@@ -38,14 +39,14 @@ def reset(port: Any) -> bool:
     return True
 
 
-def enter(port: Any, show: Show) -> bool:
+def enter(port: Any, show: Show, reset_board: Reset = reset) -> bool:
     """Reset the board and knock until its prompt comes; False: it did not.
 
     port: an open pyserial port; show: gets each line that the board says meanwhile. On a port
     without a reset line it is the person at the board who is asked to reset it.
     """
     wait_s = _BOOT_S
-    if not reset(port):
+    if not reset_board(port):
         show("this port cannot reset the board: press its reset button now")
         wait_s = RESET_BY_HAND_S
     lines = _Lines(show)

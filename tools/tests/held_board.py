@@ -46,6 +46,15 @@ class HeldBoard:
     def power_on(self) -> None:
         self.run(self.board.power_on())
 
+    def turn(self, word: str) -> None:
+        """Do what a supply's switch does: on, off, or reset."""
+        if word == "on":
+            self.power_on()
+        elif word == "off":
+            self.run(self.board.power_cut())
+        else:
+            self.reset()
+
     def reset(self) -> None:
         """Press the reset button, which no tool can do through a pty."""
         self.run(self.board.press_reset())
