@@ -31,6 +31,7 @@ def reset(port: Any) -> bool:
         port.dtr = False
         port.rts = True
         time.sleep(_RESET_S)
+        port.reset_input_buffer()  # a prompt from before the reset is none
         port.rts = False
     except OSError as error:
         if error.errno in _NO_SUCH_LINE:

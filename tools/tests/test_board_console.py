@@ -73,6 +73,13 @@ def on_line(process: subprocess.Popen[str], text: str, act: Callable[[], None]) 
     return said
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _TOOL_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def provisioned(tmp_path: Path) -> Path:
     pairs = [f"--set={name}={value}" for name, value in SETTINGS.items()]
     common = ["--node-id", NODE_ID.hex(), "--role", "bin", "--site", "north"]
@@ -120,7 +127,7 @@ def test_an_old_tree_is_replaced_and_the_log_stays(node: HeldBoard) -> None:
 
 def test_monitor_shows_a_whole_start(node: HeldBoard) -> None:
     process = start_tool("kerb_tools", "monitor", "--port", node.port, "--for=2", "--json")
-    time.sleep(0.8)  # the command has opened the port by then
+    wait_until(lambda: node.board.serial_port_is_open)
     node.power_on()
     said, _ = process.communicate(timeout=_TOOL_S)
     lines = [json.loads(line)["line"] for line in said.splitlines()]
@@ -141,8 +148,8 @@ def test_ctrl_c_leaves_a_watchdog_behind(node: HeldBoard) -> None:
     """Why the tools reset a board first: an interrupted application is restarted under them."""
     node.power_on()
     with serial.Serial(node.port, 115200, timeout=1) as port:
-        while 1 not in node.world.adverts:
-            time.sleep(0.005)  # the first advert: the watchdog has been started by then
+        # The first advert: the watchdog has been started by then.
+        wait_until(lambda: 1 in node.world.adverts)
         port.write(b"\x03")
         node.wait_for("prompt")
         assert b"KeyboardInterrupt" in port.read_until(b">>> ")
@@ -172,8 +179,8 @@ def test_raw_repl_is_the_ports(blank: HeldBoard) -> None:
         assert port.read(1) == b"\x01"  # the next window
         port.write(b"\nprint('pasted')\x04")
         assert port.read_until(b"\x04>") == b"\x04pasted\r\n\x04\x04>"
-        port.write(b"while True: pass\x04")
-        time.sleep(0.3)
+        port.write(b"print('runs')\nwhile True: pass\x04")
+        assert port.read_until(b"runs\r\n").startswith(b"OK")
         port.write(b"\x03")
         assert b"KeyboardInterrupt" in port.read_until(b"\x04>")
         port.write(b"\x04")

@@ -98,7 +98,7 @@ class SerialConsole:
             return False
         with self._log.open("ab") as log:
             log.write(data)
-        if self._is_open():
+        if self.is_open():
             # The port's stdout is "cooked"; a bare newline of sys.stdout.buffer is too, here.
             self._waiting += _BARE_NEWLINE.sub(b"\r\n", data)
             self._to_tool()
@@ -106,13 +106,14 @@ class SerialConsole:
 
     # --- the tool's end ---
 
-    def _is_open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether a tool has the port open."""
         return not any(event & select.POLLHUP for _, event in self._poll.poll(0))
 
     def _look(self) -> None:
         """Wait until a tool opens the port; a pty tells that only when it is asked."""
         loop = asyncio.get_running_loop()
-        if self._is_open():
+        if self.is_open():
             loop.add_reader(self._master, self._from_tool)
         else:
             self._looking = loop.call_later(_LOOK_S, self._look)

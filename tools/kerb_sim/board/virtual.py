@@ -97,6 +97,11 @@ class VirtualBoard:
             raise ValueError(f"{self.spec.name} has no console")
         return self._console.path
 
+    @property
+    def serial_port_is_open(self) -> bool:
+        """Whether a tool has the serial port open now."""
+        return self._console is not None and self._console.is_open()
+
     async def power_on(self, cause: str = "power_on") -> None:
         """Start the chip as after the given reset cause."""
         await self._start(cause)
