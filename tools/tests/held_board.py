@@ -59,7 +59,7 @@ class HeldBoard:
         """Press the reset button, which no tool can do through a pty."""
         self.run(self.board.press_reset())
 
-    def wait_for(self, *states: str, timeout_s: float = 10.0) -> str:
+    def wait_for(self, *states: str, timeout_s: float = 25.0) -> str:
         return self.run(self.board.wait_for(*states, timeout_s=timeout_s))
 
     def __exit__(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from kerb_check import flash
 from kerb_tools import board_tree, maintenance, monitor, provision
 from kerb_wire import provisioning
 
-_TOOL_S = 30
+_TOOL_S = 90  # a limit: alone on the machine each takes 3 s at most
 SETTINGS = QUICK | {"console_window_ms": 500, "watchdog_ms": 3000}
 
 
@@ -44,32 +46,35 @@ def node(tmp_path: Path, tree: Path) -> Iterator[HeldBoard]:
         yield board
 
 
-def start_tool(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a tool beside the test; it is ended when it takes too long."""
+    process = subprocess.Popen(
         [sys.executable, "-u", "-m", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    limit = threading.Timer(_TOOL_S, process.kill)
+    limit.start()
+    with process:
+        try:
+            yield process
+        finally:
+            process.wait()
+            limit.cancel()
 
 
-def tool(*arguments: str) -> str:
-    """Run a tool to its end and return what it said."""
-    answer = start_tool(*arguments)
-    said, _ = answer.communicate(timeout=_TOOL_S)
-    assert answer.returncode == 0, said
-    return said
-
-
-def on_line(process: subprocess.Popen[str], text: str, act: Callable[[], None]) -> str:
-    """Act once the tool says `text`; return all that it says."""
-    assert process.stdout is not None
+def tool(*arguments: str, on: str = "\n", act: Callable[[], None] = lambda: None) -> str:
+    """Run a tool to its end and return what it said; act once when a line has `on` in it."""
     said = ""
-    for line in process.stdout:
-        said += line
-        if text in line:
-            act()
-    assert process.wait(_TOOL_S) == 0, said
+    with started(*arguments) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if on in line and on not in said:
+                act()
+            said += line
+    assert process.returncode == 0, said
     return said
 
 
@@ -113,8 +118,8 @@ def test_an_old_tree_is_replaced_and_the_log_stays(node: HeldBoard) -> None:
     """Flashing in service: maintenance, a stale file that would win, a second boot's record."""
     node.power_on()
     node.wait_for("sleeping")
-    process = start_tool("kerb_tools", "monitor", "--port", node.port, "--maintenance", "--for=0")
-    said = on_line(process, "press its reset button now", node.reset)
+    ask = ["kerb_tools", "monitor", "--port", node.port, "--maintenance", "--for=0"]
+    said = tool(*ask, on="press its reset button now", act=node.reset)
     assert "kerbstone: maintenance" in said
     stale = "f = open('/kerb_node/app.py', 'w'); f.write('stale'); f.close()"
     tool("mpremote", "connect", node.port, "exec", stale)
@@ -126,10 +131,11 @@ def test_an_old_tree_is_replaced_and_the_log_stays(node: HeldBoard) -> None:
 
 
 def test_monitor_shows_a_whole_start(node: HeldBoard) -> None:
-    process = start_tool("kerb_tools", "monitor", "--port", node.port, "--for=2", "--json")
-    wait_until(lambda: node.board.serial_port_is_open)
-    node.power_on()
-    said, _ = process.communicate(timeout=_TOOL_S)
+    with started("kerb_tools", "monitor", "--port", node.port, "--for=2", "--json") as process:
+        wait_until(lambda: node.board.serial_port_is_open)
+        node.power_on()
+        assert process.stdout is not None
+        said = process.stdout.read()
     lines = [json.loads(line)["line"] for line in said.splitlines()]
     assert any("POWERON_RESET" in line for line in lines), said
     assert any("press a key within" in line for line in lines)

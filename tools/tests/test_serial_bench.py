@@ -21,7 +21,7 @@ from kerb_wire import provisioning
 from power_switch import PowerSwitch
 
 _TOP = Path(__file__).resolve().parents[2]
-_SUITE_S = 60
+_SUITE_S = 120
 _BAUD = 115200
 _SOME = "deep_sleep or command_sets or blind_zone"  # the others take the same ways, and a minute
 
