@@ -1,8 +1,8 @@
 """Brings a board to its prompt, whatever it does now, so that mpremote finds nothing in its way.
 
 Rule: the board is reset first, because an application that is interrupted later leaves a watchdog
-behind that nothing feeds. The key is Ctrl-B: the console window takes it as any other key, a
-friendly prompt greets again, a raw one that was left behind becomes friendly.
+behind that nothing feeds. The knock is Enter and Ctrl-B: the console window takes Enter, a friendly
+prompt greets again, a raw one that was left behind becomes friendly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _RESET_S = 0.1
 _BOOT_S = 8.0  # the bootloader, MicroPython and the window, with some to spare
 _KEY_GAP_S = 0.1
 _QUIET_S = 0.3
-_CTRL_B = b"\x02"
+_KNOCK = b"\r\x02"
 _PROMPT = b">>> "
 _NO_SUCH_LINE = (errno.ENOTTY, errno.EINVAL)
 
@@ -53,7 +53,7 @@ def enter(port: Any, show: Show, reset_board: Reset = reset) -> bool:
     lines = _Lines(show)
     end_s = time.monotonic() + wait_s
     while time.monotonic() < end_s:
-        port.write(_CTRL_B)
+        port.write(_KNOCK)
         lines.add(_heard(port, _KEY_GAP_S))
         if lines.rest.endswith(_PROMPT):
             while heard := _heard(port, _QUIET_S):  # what earlier keys still bring

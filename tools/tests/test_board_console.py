@@ -138,7 +138,7 @@ def test_monitor_shows_a_whole_start(node: HeldBoard) -> None:
         said = process.stdout.read()
     lines = [json.loads(line)["line"] for line in said.splitlines()]
     assert any("POWERON_RESET" in line for line in lines), said
-    assert any("press a key within" in line for line in lines)
+    assert any("for maintenance" in line for line in lines)
     assert not any("maintenance;" in line for line in lines)
 
 
