@@ -44,9 +44,14 @@ class World:
     bursts: dict[str, list[Burst]] = field(default_factory=dict)
     lamps: dict[str, list[Lamp]] = field(default_factory=dict)
     adverts: dict[tuple[str, int], float] = field(default_factory=dict)
+    advert_sessions: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     injected: list[dict[str, Any]] = field(default_factory=list)
     power_cuts: dict[str, list[float]] = field(default_factory=dict)
     stopped_t_s: float | None = None
+
+    def sessions_of(self, node: str) -> dict[int, set[int]]:
+        """Return counter -> the power sessions in which the node advertised it."""
+        return {seq: found for (name, seq), found in self.advert_sessions.items() if name == node}
 
 
 def read(path: Path) -> World:
@@ -79,7 +84,9 @@ def read(path: Path) -> World:
         elif kind == "lamp":
             world.lamps[node].append(Lamp(row["t_s"], row["light_pct"]))
         elif kind == "advert":
-            world.adverts.setdefault((node, row["counter"]), row["t_s"])
+            advert = (node, row["counter"])
+            world.adverts.setdefault(advert, row["t_s"])
+            world.advert_sessions.setdefault(advert, set()).add(session.get(node, (0, 0.0))[0])
         elif kind in ("replay", "forge"):
             world.injected.append(row)
         elif kind == "measuring_stopped":

@@ -66,7 +66,9 @@ class Street:
         scale: float = TIME_SCALE,
         adapters: tuple[str, ...] = ("hci0",),
         faults: plan.Plan | None = None,
+        bin_settings: dict[str, int] | None = None,
     ) -> None:
+        """bin_settings: settings of every bin node beside the scaled intervals."""
         self.run_dir = run_dir
         self.scale = scale
         self.plan = faults or plan.make(seed, bins, duration_s)
@@ -76,6 +78,7 @@ class Street:
         self._bins, self._lamps, self._seed = bins, lamps, seed
         self._interpreter, self._dbus_daemon = interpreter, dbus_daemon
         self._adapters = adapters
+        self._bin_settings = bin_settings or {}
         self._rng = random.Random(seed)
         self._heard: dict[str, bytes] = {}
         self._on_air: dict[tuple[str, int], tuple[float, int]] = {}
@@ -150,7 +153,8 @@ class Street:
                 "connect_window_ms": 1500,
                 "console_window_ms": 0,
                 "watchdog_ms": 20000,
-            },
+            }
+            | self._bin_settings,
         )
         manufacture(spec)
         board = VirtualBoard(
