@@ -25,6 +25,9 @@ class Plan:
     power_off_s: float
     bus_silence_s: float
     bus_silence_for_s: float
+    dead_unit: int  # index of the lamp that does not answer its bus for a while
+    dead_unit_s: float
+    dead_unit_for_s: float
     broker_restart_s: float
     broker_down_for_s: float
     replays: int
@@ -39,6 +42,7 @@ class Plan:
 def make(seed: int, bins: int, duration_s: float) -> Plan:
     """Return the default plan for a street of `bins` bins."""
     rng = random.Random(seed * 7919 + 17)
+    dead = random.Random(seed * 104729 + 5)
 
     def at(low: float, high: float) -> float:
         return round(rng.uniform(low, high) * duration_s, 1)
@@ -54,6 +58,9 @@ def make(seed: int, bins: int, duration_s: float) -> Plan:
         power_off_s=2.0,
         bus_silence_s=at(0.5, 0.6),
         bus_silence_for_s=min(4.0, duration_s * 0.08),
+        dead_unit=dead.randrange(64),
+        dead_unit_s=round(dead.uniform(0.15, 0.3) * duration_s, 1),
+        dead_unit_for_s=min(8.0, duration_s * 0.15),
         broker_restart_s=at(0.65, 0.75),
         broker_down_for_s=min(3.0, duration_s * 0.05),
         replays=3,

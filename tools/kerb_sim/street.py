@@ -247,6 +247,7 @@ class Street:
         self._later(self._cut_power())
         if self._lamps:
             self._later(self._silence())
+            self._later(self._kill_unit())
         self._later(self._restart_broker())
         if self._bins:
             self._later(self._replay())
@@ -269,6 +270,16 @@ class Street:
         await asyncio.sleep(self.plan.bus_silence_s)
         self.record.write("fault", what="bus silent", for_s=self.plan.bus_silence_for_s)
         self.bus.silence(self.plan.bus_silence_for_s)
+
+    async def _kill_unit(self) -> None:
+        """One lamp's transceiver is dead for a while; the lamp itself burns on."""
+        lamps = [member.name for member in self.members if member.role == "lamp"]
+        await asyncio.sleep(self.plan.dead_unit_s)
+        name = lamps[self.plan.dead_unit % len(lamps)]
+        self.record.write("fault", what="dead unit", node=name, for_s=self.plan.dead_unit_for_s)
+        self.bus.trouble(name, dead=True)
+        await asyncio.sleep(self.plan.dead_unit_for_s)
+        self.bus.trouble(name)
 
     async def _restart_broker(self) -> None:
         await asyncio.sleep(self.plan.broker_restart_s)

@@ -47,6 +47,7 @@ def calm(duration_s: float, **changes: object) -> plan.Plan:
         plan.make(SEED, 1, duration_s),
         power_cut_s=_NEVER_S,
         bus_silence_s=_NEVER_S,
+        dead_unit_s=_NEVER_S,
         broker_restart_s=_NEVER_S,
         replays=0,
     )
