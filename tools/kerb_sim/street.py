@@ -67,8 +67,11 @@ class Street:
         adapters: tuple[str, ...] = ("hci0",),
         faults: plan.Plan | None = None,
         bin_settings: dict[str, int] | None = None,
+        commit_s: float | None = None,
     ) -> None:
-        """bin_settings: settings of every bin node beside the scaled intervals."""
+        """bin_settings: settings of every bin node beside the scaled intervals;
+        commit_s: the gateway's commit interval, if not the scaled one.
+        """
         self.run_dir = run_dir
         self.scale = scale
         self.plan = faults or plan.make(seed, bins, duration_s)
@@ -79,6 +82,7 @@ class Street:
         self._interpreter, self._dbus_daemon = interpreter, dbus_daemon
         self._adapters = adapters
         self._bin_settings = bin_settings or {}
+        self._commit_s = commit_s
         self._rng = random.Random(seed)
         self._heard: dict[str, bytes] = {}
         self._on_air: dict[tuple[str, int], tuple[float, int]] = {}
@@ -112,6 +116,7 @@ class Street:
             bus_port=gateway_port,
             baudrate=_BAUDRATE,
             nodes=tables,
+            commit_s=self._commit_s,
         )
         self.commit_interval_ms = round(commit_s * 1000)
 

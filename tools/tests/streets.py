@@ -65,6 +65,7 @@ def run_street(
     adapters: tuple[str, ...] = ("hci0",),
     scale: float = TIME_SCALE,
     bin_settings: dict[str, int] | None = None,
+    commit_s: float | None = None,
 ) -> Verdict:
     """Run a street with a gateway and return the checker's verdict over it."""
     street = Street(
@@ -78,7 +79,8 @@ def run_street(
         faults=faults or calm(duration_s),
         adapters=adapters,
         scale=scale,
-        bin_settings=bin_settings or {},
+        bin_settings=bin_settings,
+        commit_s=commit_s,
     )
     need("mosquitto", find_mosquitto())
     asyncio.run(Demo(street, duration_s, SEED, lambda line: None, during).run())

@@ -77,7 +77,7 @@ class Demo:
         )
         await self.start_gateway()
         await self._until_ready()
-        commander = Commander(
+        self.commander = commander = Commander(
             street.broker.port,
             f"kerb/v1/{SITE}/{_GATEWAY}",
             street.run_dir / "commands.jsonl",
