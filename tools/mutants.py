@@ -36,6 +36,8 @@ class Mutant:
 INGEST = "gateway/tests/test_ingest.py"
 HIL_BIN = "hil_tests/test_bin.py"
 HIL_LAMP = "hil_tests/test_lamp.py"
+STREET = "tools/tests/test_end_to_end.py"
+POWER_STREET = "tools/tests/test_power_street.py"
 COMMANDS = "gateway/tests/test_commands.py"
 
 MUTANTS = [
@@ -180,6 +182,65 @@ MUTANTS = [
     Mutant("checker trusts repeated content", "tools/kerb_check/readings.py",
            "            changed = differences(first.content, reading.content, times=True)\n",
            "            changed = []\n", "tools/tests/test_checker.py"),
+    # What the whole streets of `make test` must see by themselves.
+    Mutant("street: gaps forgotten at a restart", "gateway/kerb_gateway/store/ledger.py",
+           "numbered[stream_no].gaps.append(Gap(first_seq, last_seq))",
+           "numbered[stream_no].gaps.clear()",
+           f"{STREET}::test_gateway_killed_at_twenty_random_moments"),
+    Mutant("street: the uplink stays down", "gateway/kerb_gateway/uplink/mqtt.py",
+           "        self.connected.clear()\n",
+           "        self.connected.clear()\n        self._client.disconnect()\n",
+           f"{STREET}::test_broker_killed_and_back"),
+    Mutant("street: a row ends when it is sent", "gateway/kerb_gateway/publisher.py",
+           "self._flying[self._broker.publish(topic, payload)] = rows",
+           "self._broker.publish(topic, payload)\n            self._delivered(rows, 0)",
+           f"{STREET}::test_gateway_and_broker_killed_with_messages_in_flight"),
+    Mutant("street: a silent lamp is given up at once", "gateway/kerb_gateway/commands.py",
+           "if self._clock.boottime_ms() < command.expires_ms + settle_ms:", "if False:",
+           f"{STREET}::test_bus_units_that_answer_late_garble_and_die"),
+    Mutant("street: silence is not noticed", "gateway/kerb_gateway/links/ble.py",
+           "while loop.time() - self._heard_at < self._deaf_after_s:", "while True:",
+           f"{STREET}::test_bluetooth_daemon_dies_and_returns"),
+    Mutant("street: a forged MIC is taken", "shared/kerb_wire/ccm.py",
+           "if not same(wanted, tag):", "if False:",
+           f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
+    Mutant("street: a replay, or the second adapter's duplicate, is stored", "gateway/kerb_gateway/ingest.py",
+           "        return DUPLICATE if known == digest else TAMPERED\n",
+           "        return ACCEPTED if known == digest else TAMPERED\n",
+           f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
+    Mutant("street: a jumped counter is believed", "gateway/kerb_gateway/ingest.py",
+           "if seq - stream.last_seq > JUMP_LIMIT and not authenticated:", "if False:",
+           f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
+    Mutant("street: a command too late is applied", "firmware/kerb_node/lamp.py",
+           "return _EXPIRED if life_s == 0 else _APPLIED", "return _APPLIED",
+           f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
+    Mutant("street: a repeated command is taken again", "gateway/kerb_gateway/commands.py",
+           "        return bool(rows)", "        return False",
+           f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
+    Mutant("street: a malformed command gets no result", "gateway/kerb_gateway/commands.py",
+           "        except Malformed as error:\n            await self._refuse(node_id, error)\n",
+           "        except Malformed:\n",
+           f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
+    Mutant("street: SIGTERM leaves a batch in memory", "gateway/kerb_gateway/app.py",
+           "            async with asyncio.timeout(_SETTLE_S):\n"
+           "                await ingest.commit()\n",
+           "            pass\n",
+           f"{STREET}::test_sigterm_ends_the_gateway_cleanly"),
+    Mutant("street: numbers come back after a power cut", "firmware/kerb_node/sequence.py",
+           "            self._store.set_int(_KEY, self.block_end)\n", "", POWER_STREET),
+    Mutant("radio off under a live connection", "firmware/kerb_node/links/ble.py",
+           "            self._wait_gone()\n", "",
+           "firmware/tests/test_bin_life.py::test_a_gateway_that_proves_itself_ends_safe_mode"),
+    Mutant("a brown-out is an ordinary start", "firmware/kerb_node/supervisor.py",
+           "return starts > _WEAK_STARTS", "return False",
+           "firmware/tests/test_power_and_crash.py"
+           "::test_a_cell_that_breaks_down_at_each_start_is_left_to_rest"),
+    Mutant("a panic is an ordinary start", "firmware/kerb_node/supervisor.py",
+           'if self.cause in ("watchdog", "hard"):', 'if self.cause == "watchdog":',
+           "firmware/tests/test_power_and_crash.py"
+           "::test_panics_below_the_application_end_in_safe_mode"),
+    Mutant("frost lies below the ADC's floor", "firmware/kerb_node/board.py",
+           "if reading_uv < _SMALL_UV:", "if False:", f"{HIL_BIN}::test_frost_is_measured"),
 ]  # fmt: skip
 
 
