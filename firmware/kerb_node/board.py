@@ -7,6 +7,7 @@ analogue inputs lie on ADC1, because ADC2 is the radio's. docs/hardware.md has t
 import machine
 from kerb_wire.records import NO_BATTERY, NO_TEMPERATURE
 
+from kerb_node.drivers import load_sense
 from kerb_node.drivers.battery import charge_pct
 from kerb_node.drivers.thermometer import temperature_dc
 from kerb_node.drivers.ultrasonic_pulse import UltrasonicPulse
@@ -22,12 +23,18 @@ LAMP_UART = 1
 LAMP_TX = 17
 LAMP_RX = 16
 LAMP_DE = 4
+LAMP_LOAD = 36
+LAMP_SUPPLY = 39
 
 SERVICE = 32  # a reed switch to ground, closed by the technician's magnet
 
 
 def _contact(number):
     return machine.Pin(number, machine.Pin.IN, machine.Pin.PULL_UP)
+
+
+def _analogue(number):
+    return machine.ADC(machine.Pin(number), atten=machine.ADC.ATTN_11DB)
 
 
 def service_on():
@@ -46,14 +53,12 @@ class BinBoard:
 
     def temperature_dc(self):
         """Return the air temperature in tenths of a degree, or NO_TEMPERATURE."""
-        adc = machine.ADC(machine.Pin(BIN_THERMISTOR), atten=machine.ADC.ATTN_11DB)
-        tenths = temperature_dc(adc.read_uv())
+        tenths = temperature_dc(_analogue(BIN_THERMISTOR).read_uv())
         return NO_TEMPERATURE if tenths is None else tenths
 
     def battery_pct(self):
         """Return the battery's charge in per cent, or NO_BATTERY where none is wired."""
-        adc = machine.ADC(machine.Pin(BIN_BATTERY), atten=machine.ADC.ATTN_11DB)
-        reading_uv = adc.read_uv()
+        reading_uv = _analogue(BIN_BATTERY).read_uv()
         return charge_pct(reading_uv) if reading_uv > 500000 else NO_BATTERY
 
     def tilted(self):
@@ -90,3 +95,13 @@ class LampBoard:
             timeout=0,
             timeout_char=2,
         )
+        self._load = _analogue(LAMP_LOAD)
+        self._supply = _analogue(LAMP_SUPPLY)
+
+    def load_ma(self):
+        """Return the lamp's current in milliamperes, or None when the sense wire is broken."""
+        return load_sense.load_ma(self._load.read_uv())
+
+    def supply_mv(self):
+        """Return the voltage of the lamp's supply in millivolts."""
+        return load_sense.supply_mv(self._supply.read_uv())
