@@ -87,7 +87,3 @@ def wake_on_ext1(pins=None, level=None):
             raise ValueError("invalid pin")
     if pins and (level or len(pins) == 1):
         wake_pins.extend([pin.number, 1 if level else 0] for pin in pins)
-
-
-def mcu_temperature():
-    return kerb_host.call("mcu_temperature")

@@ -118,9 +118,11 @@ class ADC:
         self._number = number
         # Upper end of the range in microvolts, ESP32 datasheet, table "ADC characteristics".
         self._limit_uv = (950000, 1250000, 1750000, 2450000)[atten]
+        # What a grounded pin reads as: ESP-IDF, ADC calibration of the ESP32, offset of ADC1.
+        self._offset_uv = (75000, 78000, 107000, 142000)[atten]
 
     def read_uv(self):
-        return min(kerb_host.call("adc", self._number), self._limit_uv)
+        return min(max(kerb_host.call("adc", self._number), self._offset_uv), self._limit_uv)
 
 
 class PWM:
