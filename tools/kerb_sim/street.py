@@ -270,9 +270,11 @@ class Street:
         await member.board.power_on()
 
     def failing_lamp(self) -> Member | None:
-        """Return the lamp that the plan lets fail."""
+        """Return the lamp that the plan lets fail in the time of its run, or None."""
         lamps = [member for member in self.members if member.role == "lamp"]
-        return lamps[self.plan.lamp_fault_lamp % len(lamps)] if lamps else None
+        if not lamps or self.plan.lamp_fault_s >= self.plan.duration_s:
+            return None
+        return lamps[self.plan.lamp_fault_lamp % len(lamps)]
 
     async def _fail_lamp(self) -> None:
         """Let a luminaire fail for a while, as a loose plug does."""
