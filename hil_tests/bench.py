@@ -54,6 +54,12 @@ class Bench(Protocol):
     def duty_pct(self) -> float:
         """Return the lamp output's duty."""
 
+    def fail_lamp(self) -> None:
+        """Take the lamp off its driver: nothing draws a current any more."""
+
+    def mend_lamp(self) -> None:
+        """Put the lamp back."""
+
     def exchange(self, frame: bytes) -> bytes:
         """Send a frame on the RS-485 bus and return the answer; b"" for none."""
 
@@ -150,6 +156,14 @@ class VirtualBench:
 
     def duty_pct(self) -> float:
         return self._world.duty_u16 / 655.35
+
+    def fail_lamp(self) -> None:
+        from kerb_sim.world.luminaire import OPEN
+
+        self._world.luminaire.fault = OPEN
+
+    def mend_lamp(self) -> None:
+        self._world.luminaire.fault = ""
 
     def exchange(self, frame: bytes) -> bytes:
         import serial

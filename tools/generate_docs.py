@@ -28,7 +28,7 @@ MEANINGS = {
     "level_pct": "level right now, 0 to 100",
     "target_level_pct": "level that a fade goes to",
     "reason": "why: " + ", ".join(f"{n} {w}" for n, w in enumerate(words.REASONS)),
-    "faults": "bits: 1 lamp failure, 2 day burner, 4 cycling, 8 over-temperature, 16 supply loss",
+    "faults": "bits: " + ", ".join(f"{1 << n} {w}" for n, w in enumerate(words.FAULTS)),
     "burn_min": "minutes burnt",
     "command_no": "number of the last command ended",
     "command_outcome": ", ".join(f"{n} {w}" for n, w in enumerate(words.OUTCOMES)),
@@ -66,6 +66,8 @@ def wire() -> str:
     for name in ("ROLES", "QUALITIES", "REASONS", "EVENTS", "OUTCOMES", "LOSSES", "RESET_CAUSES"):
         row = ", ".join(f"{n} {word}" for n, word in enumerate(getattr(words, name)))
         parts.append(f"| {name.lower()} | {row} |")
+    row = ", ".join(f"{1 << n} {word}" for n, word in enumerate(words.FAULTS))
+    parts.append(f"| faults (bits) | {row} |")
     return "\n".join(parts) + "\n"
 
 

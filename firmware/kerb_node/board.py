@@ -7,6 +7,7 @@ analogue inputs lie on ADC1, because ADC2 is the radio's. docs/hardware.md has t
 import machine
 from kerb_wire.records import NO_BATTERY, NO_TEMPERATURE
 
+from kerb_node.drivers import load_sense
 from kerb_node.drivers.battery import charge_pct
 from kerb_node.drivers.thermometer import temperature_dc
 from kerb_node.drivers.ultrasonic_pulse import UltrasonicPulse
@@ -22,6 +23,8 @@ LAMP_UART = 1
 LAMP_TX = 17
 LAMP_RX = 16
 LAMP_DE = 4
+LAMP_LOAD = 36
+LAMP_SUPPLY = 39
 
 _SMALL_UV = 800000
 
@@ -112,3 +115,11 @@ class LampBoard:
             timeout=0,
             timeout_char=2,
         )
+
+    def load_ma(self):
+        """Return the lamp's current in milliamperes, or None when the sense wire is broken."""
+        return load_sense.load_ma(_microvolts(LAMP_LOAD) or 0)
+
+    def supply_mv(self):
+        """Return the voltage of the lamp's supply in millivolts."""
+        return load_sense.supply_mv(_microvolts(LAMP_SUPPLY) or 0)

@@ -31,6 +31,15 @@ DEFAULTS = {
     "pwm_hz": (1000, 100, 20000),
     "baudrate": (19200, 1200, 115200),
     "fade_ms": (2000, 0, 60000),
+    # a lamp's faults; the two senses are options of the board (docs/hardware.md)
+    "nominal_load_ma": (0, 0, 1000),  # current at full light; 0: no load sense fitted
+    "supply_min_mv": (0, 0, 30000),  # 0: no supply sense fitted
+    "failure_load_pct": (50, 10, 80),  # of the current that the level should draw
+    "day_burner_pct": (10, 5, 50),  # of the nominal current, at level 0
+    "fault_after_ms": (5000, 1000, 600000),
+    "fault_gap_ms": (60000, 1000, 3600000),  # flash wear: from one fault record to the next
+    "cycles_most": (4, 2, 20),
+    "cycling_window_ms": (3600000, 60000, 86400000),
     # both
     "watchdog_ms": (30000, 3000, 300000),  # the longest burst takes 2.7 s
     "crash_limit": (3, 1, 20),

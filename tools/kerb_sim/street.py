@@ -25,6 +25,7 @@ from kerb_sim.board.virtual import VirtualBoard
 from kerb_sim.broker import Broker
 from kerb_sim.bus.wire import Bus
 from kerb_sim.world.container import CATALOGUE, Container
+from kerb_sim.world.luminaire import NOMINAL_MA, Luminaire
 from kerb_sim.world.record import Record
 from kerb_sim.world.surroundings import BinSurroundings, LampSurroundings, Surroundings
 
@@ -36,6 +37,7 @@ _TICK_S = 0.25
 _SPREAD_S = 2.0
 _WAKE_PAUSE_S = 0.15
 _DE_PIN = 4
+_SUPPLY_MIN_MV = 18_000
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Street:
         """
         self.run_dir = run_dir
         self.scale = scale
-        self.plan = faults or plan.make(seed, bins, duration_s)
+        self.plan = faults or plan.make(seed, bins, duration_s, lamps)
         self.broker = Broker(run_dir)
         self.members: list[Member] = []
         self.commit_interval_ms = 0
@@ -181,7 +183,8 @@ class Street:
     def _make_lamp(self, index: int) -> str:
         unit = index + 1
         node_id, identity = self._identity(index, "lamp", unit)
-        around = LampSurroundings(node_id.hex(), self.record)
+        luminaire = Luminaire(random.Random(self._seed * 37 + index))
+        around = LampSurroundings(node_id.hex(), self.record, luminaire)
         spec = BoardSpec(
             node_id,
             self.run_dir / "nodes" / node_id.hex(),
@@ -189,6 +192,10 @@ class Street:
             {
                 "log_interval_ms": self._scaled(900000, 1500),
                 "silence_ms": self._scaled(900000, 1500) * 5,
+                "nominal_load_ma": NOMINAL_MA,
+                "supply_min_mv": _SUPPLY_MIN_MV,
+                "fault_after_ms": self._scaled(5000, 1000),
+                "fault_gap_ms": self._scaled(60000, 1000),
                 "baudrate": _BAUDRATE,
                 "console_window_ms": 0,
                 "watchdog_ms": 20000,
@@ -253,6 +260,7 @@ class Street:
         if self._lamps:
             self._later(self._silence())
             self._later(self._kill_unit())
+            self._later(self._fail_lamp())
         self._later(self._restart_broker())
         if self._bins:
             self._later(self._replay())
@@ -270,6 +278,23 @@ class Street:
         self.record.write("fault", what="power cut", node=member.name)
         await asyncio.sleep(self.plan.power_off_s)
         await member.board.power_on()
+
+    def failing_lamp(self) -> Member | None:
+        """Return the lamp that the plan lets fail in the time of its run, or None."""
+        lamps = [member for member in self.members if member.role == "lamp"]
+        if not lamps or self.plan.lamp_fault_s >= self.plan.duration_s:
+            return None
+        return lamps[self.plan.lamp_fault_lamp % len(lamps)]
+
+    async def _fail_lamp(self) -> None:
+        """Let a luminaire fail for a while, as a loose plug does."""
+        member = self.failing_lamp()
+        if member is None or not isinstance(member.around, LampSurroundings):
+            return
+        await asyncio.sleep(self.plan.lamp_fault_s)
+        member.around.fail(self.plan.lamp_fault_kind)
+        await asyncio.sleep(self.plan.lamp_fault_for_s)
+        member.around.fail("")
 
     async def _silence(self) -> None:
         await asyncio.sleep(self.plan.bus_silence_s)

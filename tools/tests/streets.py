@@ -50,6 +50,7 @@ def calm(duration_s: float, **changes: object) -> plan.Plan:
         dead_unit_s=_NEVER_S,
         broker_restart_s=_NEVER_S,
         replays=0,
+        lamp_fault_s=_NEVER_S,
     )
     return dataclasses.replace(quiet, **changes)  # type: ignore[arg-type]
 

@@ -59,6 +59,8 @@ def test_pins_are_as_the_board_file_says() -> None:
         "RS-485 TX": "LAMP_TX",
         "RS-485 RX": "LAMP_RX",
         "RS-485 DE": "LAMP_DE",
+        "load sense": "LAMP_LOAD",
+        "supply sense": "LAMP_SUPPLY",
     }
     assert {name: int(table[name]) for name in names} == {n: pins[p] for n, p in names.items()}
 

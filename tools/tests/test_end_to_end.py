@@ -16,7 +16,7 @@ from kerb_tools.demo.run import Demo
 from kerb_wire import advert, bthome, keys, records
 from kerb_wire.provisioning import address_of
 from paho.mqtt.enums import CallbackAPIVersion
-from streets import SEED, assert_accounted, run_street
+from streets import SEED, assert_accounted, calm, run_street
 
 _KILLS = 20
 
@@ -92,6 +92,20 @@ def test_bluetooth_daemon_dies_and_returns(tmp_path: Path) -> None:
     log = (tmp_path / "run" / "gateway.log").read_text()
     assert "nothing heard: scan restarted" in log
     assert '"link down"' in log
+
+
+def test_a_lamp_fails_and_is_mended_while_its_bus_is_silent(tmp_path: Path) -> None:
+    """The faults are in the lamp's log by the time that anyone can ask for them."""
+    faults = calm(
+        22,
+        lamp_fault_s=4.0,
+        lamp_fault_for_s=7.0,
+        bus_silence_s=6.0,
+        bus_silence_for_s=7.0,
+    )
+    verdict = run_street(tmp_path, bins=0, lamps=2, duration_s=22, faults=faults)
+    assert_accounted(verdict)
+    assert verdict.figures["lamp_faults_set"] == verdict.figures["lamp_faults_reported"] == 1
 
 
 def forged(data: bytes) -> bytes:

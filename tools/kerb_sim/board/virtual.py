@@ -266,9 +266,6 @@ class VirtualBoard:
             return {}
         return everything if isinstance(everything, dict) else {}
 
-    def _on_mcu_temperature(self) -> int:
-        return 35
-
     def _on_uart_flush(self) -> None:
         """The pty has taken everything already: the bus paces it."""
 

@@ -96,7 +96,3 @@ _HEAP_TOTAL, _HEAP_FREE, _HEAP_LARGEST = 113792, 90000, 65524  # of an ESP32_GEN
 def idf_heap_info(capabilities):
     """Return [(total, free, largest free block, least free so far)] of the heaps below us."""
     return [(_HEAP_TOTAL, _HEAP_FREE, _HEAP_LARGEST, _HEAP_FREE)]
-
-
-def mcu_temperature():
-    return kerb_host.call("mcu_temperature")

@@ -155,6 +155,7 @@ def _summary(console: Console, run: Path, report: dict[str, Any], verdict: Verdi
         f"{report['replays_rejected']} of {report['replays_injected']} replayed adverts rejected",
         f"{report['commands_sent']} commands sent, {report['commands_confirmed']} confirmed by "
         f"the lamps' own logs, {report['commands_applied']} applied",
+        f"lamp faults: {report['lamp_faults_set']} set, {report['lamp_faults_reported']} reported",
         f"distance error p95 {report['fill_error_mm_p95']} mm; volume error p95 "
         f"{report['volume_error_points_p95']} points; advert to delivery p50 "
         f"{report['advert_to_delivered_ms_p50']} ms",
