@@ -17,6 +17,8 @@ from kerb_wire import provisioning
 from kerb_wire.errors import LocalFault
 from kerb_wire.words import ROLES, code
 
+from kerb_tools.parser import new as parser_of
+
 _NODE_ID = re.compile(r"[0-9a-f]{12}\Z")
 
 
@@ -64,7 +66,12 @@ def gateway_entry(node_id: str, role: str, unit: int, bus: str | None) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kerb provision", description=__doc__)
+    parser = parser_of(
+        "kerb provision",
+        __doc__,
+        "kerb provision --node-id a4cf12a50000 --role bin --site north",
+        "kerb provision --node-id a4cf12a50100 --role lamp --unit 7 --bus street --site north",
+    )
     parser.add_argument(
         "--node-id", required=True, help="the base MAC, 12 hex digits (esptool read-mac shows it)"
     )
