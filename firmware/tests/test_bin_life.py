@@ -198,7 +198,7 @@ def test_bad_settings_are_reported_and_the_node_measures(tmp_path: Path) -> None
         board = bin_board(tmp_path / "node", BareWorld(), pings=99, pongs=1)
         await one_wake(board)
         await board.close()
-        assert "pings = 99: not 3 to 15, 7 used" in board.console()
+        assert "pings = 99: not 3 to 15; the default is 7" in board.console()
         assert "pongs: no such setting" in board.console()
         (only,) = stored(board)
         assert only.content["quality"] == "good"

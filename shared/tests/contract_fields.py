@@ -16,6 +16,7 @@ from kerb_wire import (
     records,
     registers,
     segment,
+    settings,
 )
 from kerb_wire.errors import LocalFault, RemoteFault
 from kerb_wire.words import FAULTS, FAULTS_MASK, fault_names
@@ -206,3 +207,12 @@ def test_every_fault_bit_has_its_word():
     for index, word in enumerate(FAULTS):
         assert fault_names(1 << index) == [word]
     assert fault_names(0) == [] and fault_names(FAULTS_MASK) == list(FAULTS)
+
+
+def test_every_setting_out_of_range_is_named():
+    for name in settings.SETTINGS:
+        default, low, high = settings.SETTINGS[name]
+        assert settings.complaint(name, default) is None
+        for wrong in (low - 1, high + 1, True, None, "7", 1.5):
+            assert settings.complaint(name, wrong).startswith(name), (name, wrong)
+    assert settings.complaint("pongs", 1)
