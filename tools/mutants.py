@@ -249,7 +249,8 @@ MUTANTS = [
            "            self._store.set_int(_KEY, self.block_end)\n", "", POWER_STREET),
     Mutant("radio off under a live connection", "firmware/kerb_node/links/ble.py",
            "            self._wait_gone()\n", "",
-           "firmware/tests/test_bin_life.py::test_a_gateway_that_proves_itself_ends_safe_mode"),
+           "firmware/tests/test_bin_life.py"
+           "::test_the_link_has_ended_before_the_radio_is_switched_off"),
     Mutant("a brown-out is an ordinary start", "firmware/kerb_node/supervisor.py",
            "return starts > _WEAK_STARTS", "return False",
            "firmware/tests/test_power_and_crash.py"

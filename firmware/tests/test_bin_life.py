@@ -292,3 +292,24 @@ def test_a_stranger_does_not_close_the_door(tmp_path: Path) -> None:
         assert len(world.adverts[1]) == 1
 
     live(story)
+
+
+def test_the_link_has_ended_before_the_radio_is_switched_off(tmp_path: Path) -> None:
+    """NimBLE's shutdown can hang under a live connection; the stand-in does."""
+
+    async def story() -> None:
+        world = BareWorld()
+        made = bin_board(tmp_path / "node", world, connect_window_ms=6000, wake_interval_ms=60000)
+        air = Air(1)
+        board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=air)
+        await board.power_on()
+        central = await air.connect(ADDRESS, "gateway", 10.0)
+        await asyncio.sleep(0.5)  # longer than the stand-in forgives
+        await greet(central)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        assert not central.open
+        assert world.boots == ["power_on"]
+        assert "hangs" not in board.console()
+
+    live(story)
