@@ -56,7 +56,9 @@ def run():
 def _run_role(role, settings, store, row, supervisor):
     gc.collect()  # what importing left behind would else split the heap for good
     epoch = identity.epoch_of(store)
-    log = ReadingLog(_LOG, epoch, settings.log_segments, settings.log_rows)
+    began = identity.log_began_of(store)
+    log = ReadingLog(_LOG, epoch, settings.log_segments, settings.log_rows, began)
+    identity.note_log_began(store, log.began())
     if role == "lamp":
         from kerb_node.lamp import LampNode
 
