@@ -48,6 +48,12 @@ class Bench(Protocol):
     def duty_pct(self) -> float:
         """Return the lamp output's duty."""
 
+    def fail_lamp(self) -> None:
+        """Take the lamp off its driver: nothing draws a current any more."""
+
+    def mend_lamp(self) -> None:
+        """Put the lamp back."""
+
     def exchange(self, frame: bytes) -> bytes:
         """Send a frame on the RS-485 bus and return the answer; b"" for none."""
 

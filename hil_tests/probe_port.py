@@ -35,6 +35,10 @@ class ProbePort:
         """Close or open the tilt switch."""
         self._transport.exec(f"tilt({on})")
 
+    def load(self, on: bool) -> None:
+        """Put the lamp on its driver, or take it off."""
+        self._transport.exec(f"load({on})")
+
     def supply(self, on: bool) -> None:
         """Switch the board's supply."""
         self._transport.exec(f"supply({on})")

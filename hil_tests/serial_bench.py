@@ -46,8 +46,14 @@ _SETTINGS = {
         "silence_ms": 1500,
         "log_interval_ms": 60000,
         "fade_ms": 100,
+        "fault_after_ms": 1000,
+        "fault_gap_ms": 1000,
     },
 }
+_LOAD = {
+    "nominal_load_ma": 700,
+    "supply_min_mv": 18000,
+}  # of the rig's lamp, which a probe unplugs
 
 _LOOK = """
 import esp32, machine, os
@@ -63,7 +69,7 @@ import esp32, machine, os
 machine.RTC().memory(b"")
 nvs = esp32.NVS("kerb")
 for key in ("identity", "role_unit", "epoch", "seq_block", "boot_no", "crashes", "burn_s",
-            "switches"):
+            "switches", "log_began", "starts"):
     try:
         nvs.erase_key(key)
     except OSError:
@@ -145,6 +151,8 @@ class SerialBench:
         blob = provisioning.pack(role, unit, self._node_id, _KEY, _SITE)
         files.fs_writefile("/identity.bin", blob)
         settings = _COMMON | _SETTINGS[self._role]
+        if self._role == "lamp" and self._probe is not None:
+            settings |= _LOAD
         files.fs_writefile("/settings.json", json.dumps(settings).encode())
         files.exit_raw_repl()
         self._hearing = Hearing(self._node_id)
@@ -220,6 +228,12 @@ class SerialBench:
 
     def press_tilt(self) -> None:
         self._need_probe().tilt(True)
+
+    def fail_lamp(self) -> None:
+        self._need_probe().load(False)
+
+    def mend_lamp(self) -> None:
+        self._need_probe().load(True)
 
     def duty_pct(self) -> float:
         return self._need_probe().duty_pct()

@@ -60,6 +60,14 @@ def test_temperature_is_taken_into_account(bench: Bench, air_c: float) -> None:
     assert abs(int(str(record["distance_mm"])) - 2000) <= 12
 
 
+def test_frost_is_measured(bench: Bench) -> None:
+    """At -28 C the thermistor's voltage lies under the floor of the ADC's widest range."""
+    bench.place_surface(2000, -28.0)
+    record = first_record(bench)
+    assert abs(float(str(record["temperature_c"])) + 28) <= 1
+    assert abs(int(str(record["distance_mm"])) - 2000) <= 20
+
+
 def test_blind_zone_is_no_distance(bench: Bench) -> None:
     bench.place_surface(120)
     record = first_record(bench)

@@ -7,6 +7,7 @@ import time
 from bench import Bench
 from kerb_wire import registers
 from kerb_wire.crc import crc16_modbus
+from kerb_wire.words import FAULT_LAMP_FAILURE
 
 UNIT = 1
 
@@ -38,6 +39,14 @@ def start(bench: Bench) -> dict[str, int]:
         if bench.exchange(adu(b"\x04\x00\x00\x00\x01")):
             return status(bench)
     raise AssertionError("the lamp does not answer")
+
+
+def wait_for_faults(bench: Bench, wanted: int) -> None:
+    """Wait until the register shows exactly these faults."""
+    deadline = time.monotonic() + 15
+    while status(bench)["faults"] != wanted:
+        assert time.monotonic() < deadline, f"the faults are not {wanted}"
+        time.sleep(0.1)
 
 
 def test_fail_safe_level_after_power_on(lamp_bench: Bench) -> None:
@@ -102,3 +111,29 @@ def test_the_level_survives_a_watchdog_reset(lamp_bench: Bench) -> None:
             break
     assert status(lamp_bench)["level_pct"] == 30
     assert status(lamp_bench)["command_no"] == 1
+
+
+def test_a_lamp_that_fails_says_so_once_and_its_mending_too(lamp_bench: Bench) -> None:
+    assert start(lamp_bench)["faults"] == 0
+    lamp_bench.fail_lamp()
+    wait_for_faults(lamp_bench, FAULT_LAMP_FAILURE)
+    time.sleep(1.2)  # longer than the records' gap: a fault that stays is said once
+    lamp_bench.mend_lamp()
+    wait_for_faults(lamp_bench, 0)
+    time.sleep(1.2)
+    assert status(lamp_bench)["level_pct"] == 70
+    said = [r["faults"] for r in lamp_bench.stored() if r["event"] == "fault"]
+    assert said == [FAULT_LAMP_FAILURE, 0]
+
+
+def test_a_known_fault_is_not_said_anew_after_power_on(lamp_bench: Bench) -> None:
+    start(lamp_bench)
+    lamp_bench.fail_lamp()
+    wait_for_faults(lamp_bench, FAULT_LAMP_FAILURE)
+    time.sleep(0.5)
+    lamp_bench.power_cut()
+    assert start(lamp_bench)["faults"] == FAULT_LAMP_FAILURE
+    time.sleep(3.5)
+    records = lamp_bench.stored()
+    assert [r["faults"] for r in records if r["event"] == "fault"] == [FAULT_LAMP_FAILURE]
+    assert [r["faults"] for r in records if r["event"] == "boot"] == [0, FAULT_LAMP_FAILURE]

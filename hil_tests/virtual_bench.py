@@ -99,6 +99,14 @@ class VirtualBench:
     def duty_pct(self) -> float:
         return self._world.duty_u16 / 655.35
 
+    def fail_lamp(self) -> None:
+        from kerb_sim.world.luminaire import OPEN
+
+        self._world.luminaire.fault = OPEN
+
+    def mend_lamp(self) -> None:
+        self._world.luminaire.fault = ""
+
     def exchange(self, frame: bytes) -> bytes:
         import serial
 

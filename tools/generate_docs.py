@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from kerb_wire import messages, records, registers, words
+from kerb_wire import messages, records, registers, settings, words
 from kerb_wire.layout import Layout
 from mutants import MUTANTS
 
@@ -28,7 +28,7 @@ MEANINGS = {
     "level_pct": "level right now, 0 to 100",
     "target_level_pct": "level that a fade goes to",
     "reason": "why: " + ", ".join(f"{n} {w}" for n, w in enumerate(words.REASONS)),
-    "faults": "bits: 1 lamp failure, 2 day burner, 4 cycling, 8 over-temperature, 16 supply loss",
+    "faults": "bits: " + ", ".join(f"{1 << n} {w}" for n, w in enumerate(words.FAULTS)),
     "burn_min": "minutes burnt",
     "command_no": "number of the last command ended",
     "command_outcome": ", ".join(f"{n} {w}" for n, w in enumerate(words.OUTCOMES)),
@@ -45,6 +45,57 @@ MEANINGS = {
     "new_life_s": "what is left of its life; 0: expired",
     "echo": "token; writing it sets the block off, reading it ties an answer to its request",
 }
+
+
+SETTING_MEANINGS = {
+    "wake_interval_ms": "bin: from one measurement to the next",
+    "service_wake_ms": "bin: from one wake to the next while the magnet is there",
+    "pings": "bin: pings of a burst",
+    "ping_gap_ms": "bin: pause between pings; 60 and more keeps old echoes out",
+    "blind_zone_mm": "bin: nearer than this the transducer cannot tell",
+    "reach_mm": "bin: farther than this is out of range",
+    "advert_ms": "bin: how long an advert is repeated",
+    "advert_interval_ms": "bin: from one repetition to the next; where no connection is offered "
+    "at least 100",
+    "connectable_every": "bin: each n-th wake opens the door to a gateway",
+    "backlog_connect": "bin: so many records unacknowledged open it too",
+    "connect_window_ms": "bin: how long it stays open",
+    "safe_mode_wake_ms": "bin: from one wake to the next after repeated crashes or brown-outs",
+    "fail_safe_level_pct": "lamp: level when the gateway is silent",
+    "silence_ms": "lamp: the gateway counts as silent after that",
+    "log_interval_ms": "lamp: from one record to the next",
+    "min_level_pct": "lamp: a command below it (but 0) is refused",
+    "pwm_hz": "lamp: frequency of the output",
+    "baudrate": "lamp: of the RS-485 bus, even parity",
+    "fade_ms": "lamp: fade of what no command asked for",
+    "nominal_load_ma": "lamp: current at full light; 0: no load sense fitted",
+    "supply_min_mv": "lamp: supply loss below it; 0: no supply sense fitted",
+    "failure_load_pct": "lamp: failed below that share of the current that the level should draw",
+    "day_burner_pct": "lamp: burns by day above that share of the nominal current at level 0",
+    "fault_after_ms": "lamp: how long a sign holds before it is a fault, or none any more",
+    "fault_gap_ms": "lamp: least time from one fault record to the next",
+    "cycles_most": "lamp: more failures than that within the window are cycling",
+    "cycling_window_ms": "lamp: the window",
+    "watchdog_ms": "restart when the application makes no progress for so long",
+    "crash_limit": "crashes in a row that lead to safe mode",
+    "console_window_ms": "how long a reset board listens for a technician's key",
+    "log_segments": "files of the reading log; the oldest goes when a new one is needed",
+    "log_rows": "records in one of them",
+}
+
+
+def settings_page() -> str:
+    """Return the whole page of a node's settings."""
+    lines = [
+        "# Settings of a node\n",
+        "Made by `make docs` from `shared/kerb_wire/settings.py`. `kerb provision --set NAME=N` "
+        "writes them into settings.json; what is not there has its default.\n",
+        "| Name | Default | From | To | Meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for name, (default, low, high) in settings.SETTINGS.items():
+        lines.append(f"| {name} | {default} | {low} | {high} | {SETTING_MEANINGS[name]} |")
+    return "\n".join(lines) + "\n"
 
 
 def layout_table(layout: Layout) -> str:
@@ -66,6 +117,8 @@ def wire() -> str:
     for name in ("ROLES", "QUALITIES", "REASONS", "EVENTS", "OUTCOMES", "LOSSES", "RESET_CAUSES"):
         row = ", ".join(f"{n} {word}" for n, word in enumerate(getattr(words, name)))
         parts.append(f"| {name.lower()} | {row} |")
+    row = ", ".join(f"{1 << n} {word}" for n, word in enumerate(words.FAULTS))
+    parts.append(f"| faults (bits) | {row} |")
     return "\n".join(parts) + "\n"
 
 
@@ -119,6 +172,7 @@ def pages() -> dict[Path, str]:
     wire_page, testing = DOCS / "wire-format.md", DOCS / "testing.md"
     return {
         DOCS / "register-map.md": register_map(),
+        DOCS / "settings.md": settings_page(),
         wire_page: between(wire_page.read_text(), "generated", wire()),
         testing: between(testing.read_text(), "mutants", mutant_list()),
     }

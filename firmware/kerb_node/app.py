@@ -26,7 +26,7 @@ def run():
     store = identity.NvsStore()
     supervisor = Supervisor(store, settings.crash_limit)
     # The RTS line resets the ESP32 as if by power; after a watchdog a lamp must not wait.
-    if supervisor.cause in ("power_on", "hard") and console.asked_for(settings.console_window_ms):
+    if supervisor.cause == "power_on" and console.asked_for(settings.console_window_ms):
         print("kerbstone: maintenance; reset the board to start the application")
         return
     supervisor.watch(settings.watchdog_ms)
@@ -38,6 +38,9 @@ def run():
         sleep.retain(b"")
         sleep.until(_UNPROVISIONED_SLEEP_MS, ())
     role = ROLES[row.role]
+    if role != "lamp" and supervisor.weak_supply():
+        print("kerbstone: the supply breaks down at each start: sleeping")
+        sleep.until(settings.safe_mode_wake_ms, ())
     in_safe_mode = supervisor.safe_mode
     try:
         _run_role(role, settings, store, row, supervisor)
@@ -53,7 +56,9 @@ def run():
 def _run_role(role, settings, store, row, supervisor):
     gc.collect()  # what importing left behind would else split the heap for good
     epoch = identity.epoch_of(store)
-    log = ReadingLog(_LOG, epoch, settings.log_segments, settings.log_rows)
+    began = identity.log_began_of(store)
+    log = ReadingLog(_LOG, epoch, settings.log_segments, settings.log_rows, began)
+    identity.note_log_began(store, log.began())
     if role == "lamp":
         from kerb_node.lamp import LampNode
 

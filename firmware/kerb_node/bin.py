@@ -199,7 +199,6 @@ class BinNode:
         else:
             radio.advertise(data, settings.advert_interval_ms, False)
             self._supervisor.pause(settings.advert_ms)
-        radio.quiet()
         radio.off()
 
     def _receive(self, radio, data):

@@ -7,6 +7,7 @@ analogue inputs lie on ADC1, because ADC2 is the radio's. docs/hardware.md has t
 import machine
 from kerb_wire.records import NO_BATTERY, NO_TEMPERATURE
 
+from kerb_node.drivers import load_sense
 from kerb_node.drivers.battery import charge_pct
 from kerb_node.drivers.thermometer import temperature_dc
 from kerb_node.drivers.ultrasonic_pulse import UltrasonicPulse
@@ -22,6 +23,10 @@ LAMP_UART = 1
 LAMP_TX = 17
 LAMP_RX = 16
 LAMP_DE = 4
+LAMP_LOAD = 36
+LAMP_SUPPLY = 39
+
+_SMALL_UV = 800000
 
 SERVICE = 32  # a reed switch to ground, closed by the technician's magnet
 
@@ -35,6 +40,24 @@ def service_on():
     return _contact(SERVICE).value() == 0
 
 
+def _microvolts(number):
+    """Return the voltage at an analogue input in microvolts; None: nothing there, or unreadable.
+
+    Each attenuation of the ESP32's ADC has a floor (75 mV at 0 dB, 142 mV at 11 dB) which it also
+    says of 0 V (ESP-IDF, esp_adc, line fitting): small voltages are read again without
+    attenuation. A chip without calibration in its eFuses may raise instead.
+    """
+    adc = machine.ADC(machine.Pin(number), atten=machine.ADC.ATTN_11DB)
+    try:
+        reading_uv = adc.read_uv()
+        if reading_uv < _SMALL_UV:
+            adc.atten(machine.ADC.ATTN_0DB)
+            reading_uv = adc.read_uv() if adc.read_u16() else None
+    except OSError:
+        return None
+    return reading_uv
+
+
 class BinBoard:
     """The parts of a bin node."""
 
@@ -46,15 +69,14 @@ class BinBoard:
 
     def temperature_dc(self):
         """Return the air temperature in tenths of a degree, or NO_TEMPERATURE."""
-        adc = machine.ADC(machine.Pin(BIN_THERMISTOR), atten=machine.ADC.ATTN_11DB)
-        tenths = temperature_dc(adc.read_uv())
+        reading_uv = _microvolts(BIN_THERMISTOR)
+        tenths = None if reading_uv is None else temperature_dc(reading_uv)
         return NO_TEMPERATURE if tenths is None else tenths
 
     def battery_pct(self):
         """Return the battery's charge in per cent, or NO_BATTERY where none is wired."""
-        adc = machine.ADC(machine.Pin(BIN_BATTERY), atten=machine.ADC.ATTN_11DB)
-        reading_uv = adc.read_uv()
-        return charge_pct(reading_uv) if reading_uv > 500000 else NO_BATTERY
+        reading_uv = _microvolts(BIN_BATTERY)
+        return charge_pct(reading_uv) if (reading_uv or 0) > 500000 else NO_BATTERY
 
     def tilted(self):
         """Tell whether the bin lies on its side: the switch is closed."""
@@ -67,7 +89,10 @@ class BinBoard:
 
 
 def lamp_pwm(pwm_hz, duty_u16):
-    """Return the lamp's output, burning at duty_u16 from its first period on."""
+    """Return the lamp's output, burning at duty_u16.
+
+    Ports of before MicroPython 1.26 make one pulse of half the period first (micropython#12650).
+    """
     return machine.PWM(machine.Pin(LAMP_PWM), freq=pwm_hz, duty_u16=duty_u16)
 
 
@@ -90,3 +115,11 @@ class LampBoard:
             timeout=0,
             timeout_char=2,
         )
+
+    def load_ma(self):
+        """Return the lamp's current in milliamperes, or None when the sense wire is broken."""
+        return load_sense.load_ma(_microvolts(LAMP_LOAD) or 0)
+
+    def supply_mv(self):
+        """Return the voltage of the lamp's supply in millivolts."""
+        return load_sense.supply_mv(_microvolts(LAMP_SUPPLY) or 0)

@@ -6,38 +6,9 @@ used; a bad file never keeps a node from measuring.
 
 import json
 
-PATH = "/settings.json"
+from kerb_wire.settings import SETTINGS, complaint
 
-# name: (default, lowest, highest)
-DEFAULTS = {
-    # bin
-    "wake_interval_ms": (900000, 500, 86400000),
-    "service_wake_ms": (30000, 500, 3600000),
-    "pings": (7, 3, 15),
-    "ping_gap_ms": (60, 40, 100),
-    "blind_zone_mm": (250, 0, 1000),
-    "reach_mm": (4500, 500, 10000),
-    "advert_ms": (400, 50, 10000),
-    "advert_interval_ms": (100, 20, 1000),
-    "connectable_every": (8, 1, 1000),
-    "backlog_connect": (16, 1, 255),
-    "connect_window_ms": (2000, 200, 20000),
-    "safe_mode_wake_ms": (3600000, 1000, 86400000),
-    # lamp
-    "fail_safe_level_pct": (70, 0, 100),
-    "silence_ms": (900000, 1000, 86400000),
-    "log_interval_ms": (900000, 500, 86400000),
-    "min_level_pct": (10, 0, 100),
-    "pwm_hz": (1000, 100, 20000),
-    "baudrate": (19200, 1200, 115200),
-    "fade_ms": (2000, 0, 60000),
-    # both
-    "watchdog_ms": (30000, 3000, 300000),  # the longest burst takes 2.7 s
-    "crash_limit": (3, 1, 20),
-    "console_window_ms": (2000, 0, 10000),
-    "log_segments": (16, 2, 64),
-    "log_rows": (128, 4, 1024),
-}
+PATH = "/settings.json"
 
 
 class Settings:
@@ -46,8 +17,8 @@ class Settings:
     def __init__(self, text=None):
         """text: the content of settings.json, or None for the defaults."""
         self.complaints = []
-        for name in DEFAULTS:
-            setattr(self, name, DEFAULTS[name][0])
+        for name in SETTINGS:
+            setattr(self, name, SETTINGS[name][0])
         if text is not None:
             self._apply(text)
 
@@ -64,14 +35,11 @@ class Settings:
             self._set(name, given[name])
 
     def _set(self, name, value):
-        if name not in DEFAULTS:
-            self.complaints.append(f"{name}: no such setting")
-            return
-        default, low, high = DEFAULTS[name]
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            self.complaints.append(f"{name} = {value!r}: not {low} to {high}, {default} used")
-            return
-        setattr(self, name, value)
+        wrong = complaint(name, value)
+        if wrong is None:
+            setattr(self, name, value)
+        else:
+            self.complaints.append(wrong)
 
 
 def load(path):

@@ -16,6 +16,7 @@ from kerb_wire.errors import WireError
 _NAMESPACE = "kerb"
 _BLOB = "identity"
 _EPOCH = "epoch"
+_LOG_BEGAN = "log_began"
 _SEQ_BLOCK = "seq_block"
 _ROLE_AND_UNIT = "role_unit"
 _PATH = "/identity.bin"
@@ -135,8 +136,24 @@ def epoch_of(store):
     if known and store.get_int(_SEQ_BLOCK, 0):
         return known
     fresh = (int.from_bytes(os.urandom(4), "little") & 0x7FFFFFFF) or 1
+    store.set_int(_LOG_BEGAN, 0)
     store.set_int(_EPOCH, fresh)
     return fresh
+
+
+def log_began_of(store):
+    """Return the number of this epoch's first record, or 0 when it was never noted.
+
+    It outlives the file system, so that numbers whose records went with it are not taken for
+    numbers that never had one.
+    """
+    return store.get_int(_LOG_BEGAN, 0)
+
+
+def note_log_began(store, seq):
+    """Note the number of this epoch's first record, once it is known."""
+    if seq and not log_began_of(store):
+        store.set_int(_LOG_BEGAN, seq)
 
 
 def own_node_id():

@@ -13,8 +13,10 @@ from kerb_wire.words import EVENTS, OUTCOMES, code
 from kerb_node import board, lampstate, sleep
 from kerb_node.drivers.lamp_pwm import LampPwm
 from kerb_node.lampregisters import LampRegisters
+from kerb_node.light.announce import Announcer
 from kerb_node.light.arbiter import OVERRIDE, Arbiter
 from kerb_node.light.fade import Fade
+from kerb_node.light.faults import Faults
 from kerb_node.light.perceptual import duty_u16
 from kerb_node.links.rs485 import Rs485
 from kerb_node.modbus import ModbusServer
@@ -26,6 +28,7 @@ _BOOT = code(EVENTS, "boot")
 _SERVICE = code(EVENTS, "service")
 _COMMAND = code(EVENTS, "command")
 _LEVEL = code(EVENTS, "level")
+_FAULT = code(EVENTS, "fault")
 
 _NONE = code(OUTCOMES, "none")
 _APPLIED = code(OUTCOMES, "applied")
@@ -57,14 +60,16 @@ class LampNode:
         self._arbiter = Arbiter(settings.fail_safe_level_pct, settings.silence_ms)
         self._target_pct = self._restore()
         duty = duty_u16(self._target_pct)
-        hardware = board.LampBoard(settings.pwm_hz, duty, settings.baudrate)
+        self._board = hardware = board.LampBoard(settings.pwm_hz, duty, settings.baudrate)
         self._lamp = LampPwm(hardware.pwm, self._target_pct)
         self._fade = None
         self._fade_start_ms = 0
         self.reason = self._arbiter.decide(self._uptime.now_ms())[1]
         self.command_no = 0
         self.command_outcome = _NONE
-        self._recover()
+        known_faults = self._recover()
+        self._faults = Faults(settings, known_faults, self._uptime.now_ms())
+        self._announcer = Announcer(settings.fault_gap_ms, known_faults)
         self._server = ModbusServer(identity.unit, LampRegisters(self, log))
         self._bus = Rs485(hardware.uart, hardware.driver_enable, settings.baudrate, self._server)
 
@@ -87,8 +92,11 @@ class LampNode:
         """Take the newest command and the burn time from the log, as far back as it goes.
 
         Each boot may skip a block of numbers, so no count of numbers is surely far enough.
+        Returns the faults of the newest record: a lamp that is known to have failed is not
+        reported anew each evening, when its circuit is switched on.
         """
         newest = command = None
+        faults = 0
         first_seq = max(1, self._log.first_seq())
         for record in self._log.read(self.epoch, first_seq, self._sequence.last_seq):
             self._supervisor.feed()
@@ -96,11 +104,14 @@ class LampNode:
                 newest = record
                 command = record if records.command_no_of(record) else command
         if newest is not None:
-            self._burn_s = max(self._burn_s, 60 * records.unpack(newest).burn_min)
+            row = records.unpack(newest)
+            self._burn_s = max(self._burn_s, 60 * row.burn_min)
+            faults = row.faults
         self._burn_stored_s = self._burn_s
         if command is not None:
             row = records.unpack(command)
             self.command_no, self.command_outcome = row.command_no, records.lamp_outcome(row)
+        return faults
 
     # --- what the registers show ---
 
@@ -115,6 +126,10 @@ class LampNode:
     @property
     def target_level_pct(self):
         return self._target_pct
+
+    @property
+    def faults(self):
+        return self._faults.bits
 
     @property
     def last_seq(self):
@@ -196,6 +211,8 @@ class LampNode:
             if self.reason != before:
                 self._write(_LEVEL)
             self._step()
+            if self._fade is None and self._faults.senses:
+                self._watch_load()
             await asyncio.sleep_ms(_FADE_STEP_MS if self._fade else _RULES_MS)
 
     def _follow(self, fade_ms):
@@ -214,6 +231,19 @@ class LampNode:
         self._lamp.set(self._fade.level_pct(passed_ms))
         if self._fade.done(passed_ms):
             self._fade = None
+
+    def _watch_load(self):
+        """Judge the lamp's faults; a change that is worth it gets a record, but not in service."""
+        now_ms = self._uptime.now_ms()
+        self._faults.judge(
+            now_ms,
+            duty_u16(self._lamp.level_pct),
+            self._board.load_ma(),
+            self._board.supply_mv(),
+        )
+        if self._announcer.due(self.faults, now_ms) and not board.service_on():
+            self._write(_FAULT)
+            self._announcer.said(self.faults, now_ms)
 
     async def _keep_log(self):
         """Write a record every interval; while the service switch is on, only its coming."""
@@ -264,7 +294,7 @@ class LampNode:
                 self._uptime.now_s(),
                 self._target_pct if level_pct is None else level_pct,
                 self.reason if reason is None else reason,
-                0,
+                self.faults,
                 event,
                 outcome,
                 self.burn_min(),

@@ -52,7 +52,7 @@ class LampRegisters:
                 "level_pct": lamp.level_pct,
                 "target_level_pct": lamp.target_level_pct,
                 "reason": lamp.reason,
-                "faults": 0,
+                "faults": lamp.faults,
                 "burn_min": lamp.burn_min(),
                 "command_no": lamp.command_no,
                 "command_outcome": lamp.command_outcome,

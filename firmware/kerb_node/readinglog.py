@@ -17,9 +17,12 @@ _SUFFIX = ".seg"
 
 
 class ReadingLog:
-    """Records of one or more epochs in `directory`; at most `segments` files of `rows` rows."""
+    """Records of one or more epochs in `directory`; at most `segments` files of `rows` rows.
 
-    def __init__(self, directory, epoch, segments, rows):
+    began: the number of this epoch's first record ever, 0 as long as nobody has noted it.
+    """
+
+    def __init__(self, directory, epoch, segments, rows, began=0):
         self._directory = directory
         self._epoch = epoch
         self._segments = segments
@@ -29,6 +32,7 @@ class ReadingLog:
         except OSError:
             pass  # it is there already
         self._numbers = self._list()
+        self._began = began
 
     def _list(self):
         names = [name for name in os.listdir(self._directory) if name.endswith(_SUFFIX)]
@@ -87,6 +91,13 @@ class ReadingLog:
                 return header.first_seq
         return 0
 
+    def began(self):
+        """Return the number of this epoch's first record ever; 0: it cannot be told."""
+        if self._began:
+            return self._began
+        # As long as the very first file is there, nothing was ever removed.
+        return self.first_seq() if self._numbers and self._numbers[0] == 1 else 0
+
     def last_record(self):
         """Return the newest whole record (24 bytes) of this epoch, or None."""
         for number in reversed(self._numbers):
@@ -119,6 +130,10 @@ class ReadingLog:
         The caller bounds the range; numbers above the newest row count as unused.
         """
         want = first_seq
+        began = self.began() if epoch == self._epoch else 0
+        if want < began:
+            want = min(began, last_seq + 1)
+            yield records.pack_lost(first_seq, want - 1, _UNUSED)
         files = self._files_of(epoch)
         missing = self._before(files)
         for record in self._rows_from(files, first_seq):

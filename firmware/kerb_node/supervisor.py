@@ -1,7 +1,8 @@
 """Keeps the application alive: reset cause, watchdog, crash count, safe mode.
 
 Rule: a crash is counted in NVS before the restart; after `crash_limit` in a row the node enters
-safe mode, and one good run ends the count.
+safe mode, and one good run ends the count. What the ESP32 port calls a hard reset is a panic of
+the firmware below us (ports/esp32/modmachine.c), a power-on may be a brown-out.
 """
 
 import io
@@ -12,6 +13,10 @@ import machine
 from kerb_wire.words import RESET_CAUSES, code
 
 _CRASHES = "crashes"
+_STARTS = "starts"
+_WEAK_STARTS = (
+    5  # so many power-ons in a row without a whole wake: the cell breaks down under load
+)
 _PATH = "/crash.txt"
 _TEXT_MAX_BYTES = 1024
 _NAP_MS = 500
@@ -34,7 +39,7 @@ class Supervisor:
         self._watchdog = None
         self.cause = _CAUSES.get(machine.reset_cause(), "unknown")
         self.crashes = store.get_int(_CRASHES, 0)
-        if self.cause == "watchdog":
+        if self.cause in ("watchdog", "hard"):
             self._count()
 
     def cause_code(self):
@@ -45,6 +50,18 @@ class Supervisor:
     def safe_mode(self):
         """True after `crash_limit` crashes in a row."""
         return self.crashes >= self._crash_limit
+
+    def weak_supply(self):
+        """Count a power-on; tell whether too many in a row ended before their wake did.
+
+        A nearly empty cell breaks down when the radio starts, recovers, and so on for ever. The
+        timer wake after a long sleep tries again.
+        """
+        if self.cause != "power_on":
+            return False
+        starts = min(self._store.get_int(_STARTS, 0) + 1, _WEAK_STARTS + 1)
+        self._store.set_int(_STARTS, starts)
+        return starts > _WEAK_STARTS
 
     def watch(self, timeout_ms):
         """Start the watchdog; the ESP32's cannot be stopped again."""
@@ -63,7 +80,9 @@ class Supervisor:
             time.sleep_ms(min(_NAP_MS, duration_ms))
 
     def good(self):
-        """The run did its work: the next crash counts from one again."""
+        """The run did its work: the next crash, or start, counts from one again."""
+        if self._store.get_int(_STARTS, 0):
+            self._store.set_int(_STARTS, 0)
         if self.crashes and not self.safe_mode:
             self.crashes = 0
             self._store.set_int(_CRASHES, 0)

@@ -101,6 +101,7 @@ class Lamp:
     command_outcome = 1
     bad_frames = 0
     switch_count = 6
+    faults = 5
 
     def __init__(self):
         self.commands = []
@@ -170,6 +171,7 @@ def test_the_state_reads_the_same_by_both_functions():
     assert state["node_id"] == int.from_bytes(NODE_ID, "big")
     assert (state["epoch"], state["burn_min"], state["uptime_s"]) == (0xDEADBEEF, 123456, 70000)
     assert (state["first_seq"], state["last_seq"], state["override_left_s"]) == (31, 40, 3600)
+    assert state["faults"] == 5
 
 
 def test_only_the_echo_sets_a_command_off_and_only_once():

@@ -187,6 +187,27 @@ def test_what_is_gone_is_said_with_its_true_reason(directory="pure_node_log"):
     clear(directory)
 
 
+def test_numbers_before_the_first_record_ever_were_never_used(directory="pure_node_log"):
+    """The power went in the first wake: its block is skipped, and nothing of it was a reading."""
+    overwritten, unused = 0, 1
+    clear(directory)
+    log = ReadingLog(directory, 5, 3, 4)
+    assert log.began() == 0
+    log.append(fill_record(257))
+    assert log.began() == 257  # the first file is there: nothing was ever removed
+    assert lost(log, 5, 1, 257) == [(1, 256, unused)]
+    assert lost(log, 5, 1, 64) == [(1, 64, unused)]
+    noted = ReadingLog(directory, 5, 3, 4, log.began())
+    for seq in range(258, 280):
+        noted.append(fill_record(seq))
+    assert lost(noted, 5, 1, 279) == [(1, 256, unused), (257, 268, overwritten)]
+    clear(directory)
+    formatted = ReadingLog(directory, 5, 3, 4, 1)  # NVS remembers a log that is gone
+    formatted.append(fill_record(300))
+    assert lost(formatted, 5, 1, 300) == [(1, 299, overwritten)]
+    clear(directory)
+
+
 def test_settings():
     good = config.Settings('{"pings": 5}')
     assert good.pings == 5 and not good.complaints

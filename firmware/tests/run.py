@@ -2,6 +2,7 @@
 
 import sys
 
+import pure_faults
 import pure_lamp
 import pure_node
 import pure_session
@@ -9,7 +10,7 @@ import pure_session
 
 def main():
     passed = failed = 0
-    for module in (pure_lamp, pure_node, pure_session):
+    for module in (pure_faults, pure_lamp, pure_node, pure_session):
         for name in sorted(dir(module)):
             if name.startswith("test_"):
                 try:

@@ -198,7 +198,7 @@ def test_bad_settings_are_reported_and_the_node_measures(tmp_path: Path) -> None
         board = bin_board(tmp_path / "node", BareWorld(), pings=99, pongs=1)
         await one_wake(board)
         await board.close()
-        assert "pings = 99: not 3 to 15, 7 used" in board.console()
+        assert "pings = 99: not 3 to 15; the default is 7" in board.console()
         assert "pongs: no such setting" in board.console()
         (only,) = stored(board)
         assert only.content["quality"] == "good"
@@ -290,5 +290,26 @@ def test_a_stranger_does_not_close_the_door(tmp_path: Path) -> None:
         assert node.node_id == NODE_ID and node.last_seq == 1
         await board.close()
         assert len(world.adverts[1]) == 1
+
+    live(story)
+
+
+def test_the_link_has_ended_before_the_radio_is_switched_off(tmp_path: Path) -> None:
+    """NimBLE's shutdown can hang under a live connection; the stand-in does."""
+
+    async def story() -> None:
+        world = BareWorld()
+        made = bin_board(tmp_path / "node", world, connect_window_ms=6000, wake_interval_ms=60000)
+        air = Air(1)
+        board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=air)
+        await board.power_on()
+        central = await air.connect(ADDRESS, "gateway", 10.0)
+        await asyncio.sleep(0.5)  # longer than the stand-in forgives
+        await greet(central)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        assert not central.open
+        assert world.boots == ["power_on"]
+        assert "hangs" not in board.console()
 
     live(story)

@@ -73,6 +73,67 @@ def test_power_cut_at_every_flash_write_while_the_log_rotates(tmp_path: Path) ->
     asyncio.run(story())
 
 
+async def until_advert(world: BareWorld, number: int) -> None:
+    """Wait for the number-th advert: the radio has started."""
+    async with asyncio.timeout(_WAKE_S):
+        while len(world.adverts) < number:
+            await asyncio.sleep(0.005)
+
+
+def test_a_cell_that_breaks_down_at_each_start_is_left_to_rest(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path / "node", world, safe_mode_wake_ms=1500)
+        for number in range(1, 6):
+            await board.power_on()
+            await until_advert(world, number)
+            await board.power_cut()
+        await board.power_on()
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        assert len(world.adverts) == 5, "it tried the radio a sixth time"
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        assert len(world.adverts) == 6, "the rest did not end"
+        assert "the supply breaks down" in board.console()
+        events = [one.content["event"] for one in image(board.spec).readings]
+        assert events == ["boot"] * 6
+
+    asyncio.run(story())
+
+
+def test_panics_below_the_application_end_in_safe_mode(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path / "node", world, safe_mode_wake_ms=60000, crash_limit=3)
+        await board.power_on()
+        for number in range(1, 4):
+            await until_advert(world, number)
+            await board.panic()
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        assert image(board.spec).readings[-1].content["event"] == "crash"
+        assert world.boots == ["power_on", "hard", "hard", "hard"]
+
+    asyncio.run(story())
+
+
+def test_a_tree_that_does_not_load_lets_the_battery_board_sleep(tmp_path: Path) -> None:
+    async def story() -> None:
+        firmware = tmp_path / "firmware"
+        shutil.copytree(BoardSpec.firmware, firmware)
+        (firmware / "kerb_node" / "app.py").write_text("import no_such_module\n")
+        made = bin_board(tmp_path / "node", BareWorld())
+        spec = dataclasses.replace(made.spec, firmware=firmware)
+        board = VirtualBoard(spec, BareWorld(), interpreter=interpreter())
+        await board.power_on()
+        await board.wait_for("sleeping", timeout_s=_WAKE_S + 10)
+        await board.close()
+        assert "ImportError" in board.console()
+
+    asyncio.run(story())
+
+
 def test_a_lamp_whose_log_fails_starts_anew_and_burns_on(tmp_path: Path) -> None:
     class Faulty(BareWorld):
         """A world in which reading the service switch fails for a while."""

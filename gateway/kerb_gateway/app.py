@@ -20,6 +20,7 @@ from kerb_gateway.errors import LinkDown, StoreError, StoreFull
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
 from kerb_gateway.links.modbus import ModbusBus
+from kerb_gateway.logs import WARNINGS
 from kerb_gateway.model import Geometry, Node
 from kerb_gateway.publisher import Batch, Publisher
 from kerb_gateway.service.notify import notify, watchdog_interval_s
@@ -50,7 +51,8 @@ class Gateway:
         self._stop = asyncio.Event()
 
     def _log(self, event: str, **fields: Any) -> None:
-        self._logger.info(event, **fields)
+        say = self._logger.warning if event in WARNINGS else self._logger.info
+        say(event, **fields)
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT; StoreError when the database cannot be written."""

@@ -11,7 +11,7 @@ import time
 
 import machine
 
-TRIGGER, ECHO, AIR, TILT, SERVICE, LAMP, SUPPLY = 4, 5, 25, 18, 19, 21, 22
+TRIGGER, ECHO, AIR, TILT, SERVICE, LAMP, SUPPLY, LOAD = 4, 5, 25, 18, 19, 21, 22, 23
 
 _DAC_FULL_MV = 3300
 _PERIOD_TIMEOUT_US = 20000  # the slowest PWM that a lamp may be set to has 10 ms
@@ -24,6 +24,7 @@ _tilt = machine.Pin(TILT, machine.Pin.OPEN_DRAIN, value=1)
 _service = machine.Pin(SERVICE, machine.Pin.OPEN_DRAIN, value=1)
 _lamp = machine.Pin(LAMP, machine.Pin.IN)
 _supply = machine.Pin(SUPPLY, machine.Pin.OUT, value=1)
+_load = machine.Pin(LOAD, machine.Pin.OUT, value=1)
 _flight_us = -1
 
 
@@ -56,6 +57,11 @@ def tilt(on):
 def service(on):
     """Close or open the service switch."""
     _service.value(0 if on else 1)
+
+
+def load(on):
+    """Put the lamp on its driver, or take it off."""
+    _load.value(1 if on else 0)
 
 
 def supply(on):

@@ -46,6 +46,14 @@ FAULT_CYCLING = 0x04
 FAULT_OVER_TEMPERATURE = 0x08
 FAULT_SUPPLY_LOSS = 0x10
 FAULTS_MASK = 0x1F
+# The same faults as words: a fault's bit is 1 << its index.
+FAULTS = ("lamp_failure", "day_burner", "cycling", "over_temperature", "supply_loss")
+
+
+def fault_names(bits: int) -> list[str]:
+    """Return the words of the faults in `bits`, the lowest bit first."""
+    return [word for index, word in enumerate(FAULTS) if bits >> index & 1]
+
 
 OUTCOMES = ("none", "applied", "expired", "refused", "repeated")
 

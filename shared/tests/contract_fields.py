@@ -16,8 +16,10 @@ from kerb_wire import (
     records,
     registers,
     segment,
+    settings,
 )
 from kerb_wire.errors import LocalFault, RemoteFault
+from kerb_wire.words import FAULTS, FAULTS_MASK, fault_names
 
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "i16": 2}
 
@@ -198,3 +200,19 @@ def test_the_other_bounds():
         assert fault.field == "Identity.site", site
     assert blamed(provisioning.pack, 1, 248, bytes(6), bytes(16), b"s").field == "Identity.unit"
     assert blamed(segment.pack_header, -1, 1).field == "SegmentHeader.epoch"
+
+
+def test_every_fault_bit_has_its_word():
+    assert 1 << len(FAULTS) == FAULTS_MASK + 1
+    for index, word in enumerate(FAULTS):
+        assert fault_names(1 << index) == [word]
+    assert fault_names(0) == [] and fault_names(FAULTS_MASK) == list(FAULTS)
+
+
+def test_every_setting_out_of_range_is_named():
+    for name in settings.SETTINGS:
+        default, low, high = settings.SETTINGS[name]
+        assert settings.complaint(name, default) is None
+        for wrong in (low - 1, high + 1, True, None, "7", 1.5):
+            assert settings.complaint(name, wrong).startswith(name), (name, wrong)
+    assert settings.complaint("pongs", 1)

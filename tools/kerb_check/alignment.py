@@ -29,18 +29,23 @@ class Alignment:
 def _cost(burst: Burst, record: Reading, boots: dict[int, int]) -> float | None:
     """Return how badly the two fit (0 to 1), or None if they cannot belong together."""
     expected = boots.get(record.content["boot_no"])
-    if expected is not None and expected != burst.session:
+    if expected is None:
+        if burst.session in boots.values():
+            return None  # that session is known to be another boot's
+    elif expected != burst.session:
         return None
     apart = abs((burst.t_s - burst.session_t_s) - record.content["uptime_s"])
     return apart / _CLOCK_SLACK_S * 0.9 if apart <= _CLOCK_SLACK_S else None
 
 
-def align(bursts: list[Burst], records: list[Reading]) -> Alignment:
+def align(
+    bursts: list[Burst], records: list[Reading], advertised: dict[int, set[int]]
+) -> Alignment:
     """Align one node's bursts (in order of time) with its measured records (in order of seq).
 
-    The boot numbers of the records are matched to the world's power sessions in order.
+    advertised: the power sessions in which the world heard an advert of each number.
     """
-    boots = _boots(bursts, records)
+    boots = _boots(bursts, records, advertised)
     rows, columns = len(bursts), len(records)
     total = [[0.0] * (columns + 1) for _ in range(rows + 1)]
     step = [[""] * (columns + 1) for _ in range(rows + 1)]
@@ -88,8 +93,21 @@ def _walk(bursts: list[Burst], records: list[Reading], step: list[list[str]]) ->
     return result
 
 
-def _boots(bursts: list[Burst], records: list[Reading]) -> dict[int, int]:
-    """Match boot numbers to power sessions when there are as many of each, else leave it open."""
+def _boots(
+    bursts: list[Burst], records: list[Reading], advertised: dict[int, set[int]]
+) -> dict[int, int]:
+    """Return boot_no -> session as far as it is known.
+
+    A boot is known by what was advertised in it. Where nothing was, as many boots as sessions are
+    taken in their order; else it stays open.
+    """
+    known = {
+        record.content["boot_no"]: next(iter(heard_in))
+        for record in records
+        if len(heard_in := advertised.get(record.identity.seq, set())) == 1
+    }
+    if known:
+        return known
     numbers = sorted({record.content["boot_no"] for record in records})
     sessions = sorted({burst.session for burst in bursts})
     return dict(zip(numbers, sessions, strict=True)) if len(numbers) == len(sessions) else {}

@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import Any
 
 from kerb_check.commands import Outcome
+from kerb_check.lampfaults import Faults
 from kerb_check.model import Identity
 from kerb_check.readings import Comparison, Sets
 from kerb_check.world import Burst
@@ -29,8 +30,10 @@ def _round(value: float | None, digits: int = 1) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def collect(sets: Sets, comparison: Comparison, commands: Outcome) -> dict[str, Value]:
-    """Return every figure that the readings and commands give."""
+def collect(
+    sets: Sets, comparison: Comparison, commands: Outcome, faults: Faults
+) -> dict[str, Value]:
+    """Return every figure that the readings, commands and lamp faults give."""
     stored = {reading.identity for reading in sets.database.readings}
     opened, closed = _gaps(sets, comparison)
     on_flash = sum(len(flash.readings) for flash in sets.flash.values())
@@ -49,7 +52,9 @@ def collect(sets: Sets, comparison: Comparison, commands: Outcome) -> dict[str, 
         "commands_sent": commands.sent,
         "commands_confirmed": commands.confirmed,
         "commands_applied": commands.applied,
-        "findings": len(comparison.findings) + len(commands.findings),
+        "lamp_faults_set": faults.set,
+        "lamp_faults_reported": faults.reported,
+        "findings": len(comparison.findings) + len(commands.findings) + len(faults.findings),
         **_errors(comparison),
         **_delays(sets, comparison),
     }

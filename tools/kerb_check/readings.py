@@ -216,7 +216,7 @@ def _against_world(sets: Sets, result: Comparison) -> None:
         measured = [
             r for r in flash.readings if r.content.get("quality", "not_measured") != "not_measured"
         ]
-        alignment = align(bursts, measured)
+        alignment = align(bursts, measured, sets.world.sessions_of(node))
         result.alignments[node] = alignment
         for burst in alignment.bursts_alone:
             if not burst.interrupted:

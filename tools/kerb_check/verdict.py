@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kerb_check import commands, database, delivered, figures, flash, readings, world
+from kerb_check import (
+    commands,
+    database,
+    delivered,
+    figures,
+    flash,
+    lampfaults,
+    readings,
+    world,
+)
 from kerb_check.model import Finding, SourceError
 
 
@@ -54,6 +63,7 @@ def judge(run: Path) -> Verdict:
     verdict.sets = sets
     verdict.comparison = readings.compare(sets)
     outcome = commands.check(sent, sets.delivered.results, images)
-    verdict.findings = verdict.comparison.findings + outcome.findings
-    verdict.figures = figures.collect(sets, verdict.comparison, outcome)
+    faults = lampfaults.check(truth, verdict.comparison.unique)
+    verdict.findings = verdict.comparison.findings + outcome.findings + faults.findings
+    verdict.figures = figures.collect(sets, verdict.comparison, outcome, faults)
     return verdict

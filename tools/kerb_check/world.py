@@ -1,16 +1,23 @@
-"""The world's own record: which bursts each bin measured and what was true at that moment.
+"""The world's own record: which bursts each bin measured, how lamps burnt, what was true then.
 
 Rule: this is the truth; nothing in it was computed by the code under test.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from kerb_wire.words import FAULT_DAY_BURNER, FAULT_LAMP_FAILURE
+
 from kerb_check import jsonl
+from kerb_check.model import SourceError
+
+# What the world says is wrong with a luminaire, and the bit that a lamp must report it by.
+LAMP_FAULTS = {"open load": FAULT_LAMP_FAILURE, "stuck on": FAULT_DAY_BURNER}
 
 
 @dataclass
@@ -37,16 +44,32 @@ class Lamp:
 
 
 @dataclass
+class LampFault:
+    """Something wrong with a luminaire, from t_s until end_s (infinite: never mended)."""
+
+    t_s: float
+    what: str
+    end_s: float = math.inf
+
+
+@dataclass
 class World:
     """Everything that world.jsonl says, in order of time."""
 
     roles: dict[str, str] = field(default_factory=dict)
     bursts: dict[str, list[Burst]] = field(default_factory=dict)
     lamps: dict[str, list[Lamp]] = field(default_factory=dict)
+    lamp_faults: dict[str, list[LampFault]] = field(default_factory=dict)
+    boots: dict[str, list[float]] = field(default_factory=dict)
     adverts: dict[tuple[str, int], float] = field(default_factory=dict)
+    advert_sessions: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     injected: list[dict[str, Any]] = field(default_factory=list)
     power_cuts: dict[str, list[float]] = field(default_factory=dict)
     stopped_t_s: float | None = None
+
+    def sessions_of(self, node: str) -> dict[int, set[int]]:
+        """Return counter -> the power sessions in which the node advertised it."""
+        return {seq: found for (name, seq), found in self.advert_sessions.items() if name == node}
 
 
 def read(path: Path) -> World:
@@ -60,9 +83,12 @@ def read(path: Path) -> World:
             world.roles[node] = row["role"]
             world.bursts[node] = []
             world.lamps[node] = []
+            world.lamp_faults[node] = []
+            world.boots[node] = []
             world.power_cuts[node] = []
         elif kind == "boot":
             _close_burst(world, pings.pop(node, []), session, interrupted=True)
+            world.boots[node].append(row["t_s"])
             if row["cause"] != "deep_sleep":
                 before = session.get(node, (-1, 0.0))[0]
                 session[node] = (before + 1, row["t_s"])
@@ -78,8 +104,12 @@ def read(path: Path) -> World:
             world.power_cuts[node].append(row["t_s"])
         elif kind == "lamp":
             world.lamps[node].append(Lamp(row["t_s"], row["light_pct"]))
+        elif kind == "lamp_fault":
+            _lamp_fault(world.lamp_faults[node], row)
         elif kind == "advert":
-            world.adverts.setdefault((node, row["counter"]), row["t_s"])
+            advert = (node, row["counter"])
+            world.adverts.setdefault(advert, row["t_s"])
+            world.advert_sessions.setdefault(advert, set()).add(session.get(node, (0, 0.0))[0])
         elif kind in ("replay", "forge"):
             world.injected.append(row)
         elif kind == "measuring_stopped":
@@ -88,6 +118,16 @@ def read(path: Path) -> World:
         # A wake that the end of the run cut off may not have stored its reading.
         _close_burst(world, held, session, interrupted=True)
     return world
+
+
+def _lamp_fault(faults: list[LampFault], row: dict[str, Any]) -> None:
+    """Begin the fault that the row names; without a name, the lamp has been mended."""
+    if faults and faults[-1].end_s == math.inf:
+        faults[-1].end_s = row["t_s"]
+    if row["what"] in LAMP_FAULTS:
+        faults.append(LampFault(row["t_s"], row["what"]))
+    elif row["what"]:
+        raise SourceError(f"world.jsonl: a lamp fault {row['what']!r} that nobody knows")
 
 
 def _close_burst(

@@ -101,3 +101,8 @@ class Broker:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         await process.wait()
+
+    def freeze(self) -> None:
+        """Stop the process without ending it: it takes what is sent and answers nothing."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGSTOP)

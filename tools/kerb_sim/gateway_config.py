@@ -60,12 +60,13 @@ def write(
     bus_port: Path | None,
     baudrate: int,
     nodes: list[str],
+    commit_s: float | None = None,
 ) -> float:
     """Write the file; returns the commit interval in seconds.
 
-    nodes: ready-made [[nodes]] tables.
+    nodes: ready-made [[nodes]] tables; commit_s: another commit interval than the scaled one.
     """
-    commit_s = max(0.2, round(120 / scale, 2))
+    commit_s = commit_s or max(0.2, round(120 / scale, 2))
     text = _TEMPLATE.format(
         scale=scale,
         site=site,

@@ -10,6 +10,8 @@ import json
 import random
 from dataclasses import asdict, dataclass
 
+from kerb_sim.world.luminaire import OPEN
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -25,9 +27,16 @@ class Plan:
     power_off_s: float
     bus_silence_s: float
     bus_silence_for_s: float
+    dead_unit: int  # index of the lamp that does not answer its bus for a while
+    dead_unit_s: float
+    dead_unit_for_s: float
     broker_restart_s: float
     broker_down_for_s: float
     replays: int
+    lamp_fault_s: float
+    lamp_fault_for_s: float
+    lamp_fault_lamp: int
+    lamp_fault_kind: str  # of kerb_sim.world.luminaire
 
     @property
     def hash(self) -> str:
@@ -36,9 +45,10 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def make(seed: int, bins: int, duration_s: float) -> Plan:
-    """Return the default plan for a street of `bins` bins."""
+def make(seed: int, bins: int, duration_s: float, lamps: int = 0) -> Plan:
+    """Return the default plan for a street of `bins` bins and `lamps` lamps."""
     rng = random.Random(seed * 7919 + 17)
+    dead = random.Random(seed * 104729 + 5)
 
     def at(low: float, high: float) -> float:
         return round(rng.uniform(low, high) * duration_s, 1)
@@ -54,9 +64,16 @@ def make(seed: int, bins: int, duration_s: float) -> Plan:
         power_off_s=2.0,
         bus_silence_s=at(0.5, 0.6),
         bus_silence_for_s=min(4.0, duration_s * 0.08),
+        dead_unit=dead.randrange(64),
+        dead_unit_s=round(dead.uniform(0.15, 0.3) * duration_s, 1),
+        dead_unit_for_s=min(8.0, duration_s * 0.15),
         broker_restart_s=at(0.65, 0.75),
         broker_down_for_s=min(3.0, duration_s * 0.05),
         replays=3,
+        lamp_fault_s=at(0.2, 0.3),
+        lamp_fault_for_s=round(duration_s * 0.35, 1),
+        lamp_fault_lamp=rng.randrange(max(1, lamps)),
+        lamp_fault_kind=OPEN,
     )
 
 

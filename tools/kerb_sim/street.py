@@ -25,6 +25,7 @@ from kerb_sim.board.virtual import VirtualBoard
 from kerb_sim.broker import Broker
 from kerb_sim.bus.wire import Bus
 from kerb_sim.world.container import CATALOGUE, Container
+from kerb_sim.world.luminaire import NOMINAL_MA, Luminaire
 from kerb_sim.world.record import Record
 from kerb_sim.world.surroundings import BinSurroundings, LampSurroundings, Surroundings
 
@@ -36,6 +37,7 @@ _TICK_S = 0.25
 _SPREAD_S = 2.0
 _WAKE_PAUSE_S = 0.15
 _DE_PIN = 4
+_SUPPLY_MIN_MV = 18_000
 
 
 @dataclass
@@ -66,16 +68,23 @@ class Street:
         scale: float = TIME_SCALE,
         adapters: tuple[str, ...] = ("hci0",),
         faults: plan.Plan | None = None,
+        bin_settings: dict[str, int] | None = None,
+        commit_s: float | None = None,
     ) -> None:
+        """bin_settings: settings of every bin node beside the scaled intervals;
+        commit_s: the gateway's commit interval, if not the scaled one.
+        """
         self.run_dir = run_dir
         self.scale = scale
-        self.plan = faults or plan.make(seed, bins, duration_s)
+        self.plan = faults or plan.make(seed, bins, duration_s, lamps)
         self.broker = Broker(run_dir)
         self.members: list[Member] = []
         self.commit_interval_ms = 0
         self._bins, self._lamps, self._seed = bins, lamps, seed
         self._interpreter, self._dbus_daemon = interpreter, dbus_daemon
         self._adapters = adapters
+        self._bin_settings = bin_settings or {}
+        self._commit_s = commit_s
         self._rng = random.Random(seed)
         self._heard: dict[str, bytes] = {}
         self._on_air: dict[tuple[str, int], tuple[float, int]] = {}
@@ -109,6 +118,7 @@ class Street:
             bus_port=gateway_port,
             baudrate=_BAUDRATE,
             nodes=tables,
+            commit_s=self._commit_s,
         )
         self.commit_interval_ms = round(commit_s * 1000)
 
@@ -150,7 +160,8 @@ class Street:
                 "connect_window_ms": 1500,
                 "console_window_ms": 0,
                 "watchdog_ms": 20000,
-            },
+            }
+            | self._bin_settings,
         )
         manufacture(spec)
         board = VirtualBoard(
@@ -172,7 +183,8 @@ class Street:
     def _make_lamp(self, index: int) -> str:
         unit = index + 1
         node_id, identity = self._identity(index, "lamp", unit)
-        around = LampSurroundings(node_id.hex(), self.record)
+        luminaire = Luminaire(random.Random(self._seed * 37 + index))
+        around = LampSurroundings(node_id.hex(), self.record, luminaire)
         spec = BoardSpec(
             node_id,
             self.run_dir / "nodes" / node_id.hex(),
@@ -180,6 +192,10 @@ class Street:
             {
                 "log_interval_ms": self._scaled(900000, 1500),
                 "silence_ms": self._scaled(900000, 1500) * 5,
+                "nominal_load_ma": NOMINAL_MA,
+                "supply_min_mv": _SUPPLY_MIN_MV,
+                "fault_after_ms": self._scaled(5000, 1000),
+                "fault_gap_ms": self._scaled(60000, 1000),
                 "baudrate": _BAUDRATE,
                 "console_window_ms": 0,
                 "watchdog_ms": 20000,
@@ -243,6 +259,8 @@ class Street:
         self._later(self._cut_power())
         if self._lamps:
             self._later(self._silence())
+            self._later(self._kill_unit())
+            self._later(self._fail_lamp())
         self._later(self._restart_broker())
         if self._bins:
             self._later(self._replay())
@@ -261,10 +279,37 @@ class Street:
         await asyncio.sleep(self.plan.power_off_s)
         await member.board.power_on()
 
+    def failing_lamp(self) -> Member | None:
+        """Return the lamp that the plan lets fail in the time of its run, or None."""
+        lamps = [member for member in self.members if member.role == "lamp"]
+        if not lamps or self.plan.lamp_fault_s >= self.plan.duration_s:
+            return None
+        return lamps[self.plan.lamp_fault_lamp % len(lamps)]
+
+    async def _fail_lamp(self) -> None:
+        """Let a luminaire fail for a while, as a loose plug does."""
+        member = self.failing_lamp()
+        if member is None or not isinstance(member.around, LampSurroundings):
+            return
+        await asyncio.sleep(self.plan.lamp_fault_s)
+        member.around.fail(self.plan.lamp_fault_kind)
+        await asyncio.sleep(self.plan.lamp_fault_for_s)
+        member.around.fail("")
+
     async def _silence(self) -> None:
         await asyncio.sleep(self.plan.bus_silence_s)
         self.record.write("fault", what="bus silent", for_s=self.plan.bus_silence_for_s)
         self.bus.silence(self.plan.bus_silence_for_s)
+
+    async def _kill_unit(self) -> None:
+        """One lamp's transceiver is dead for a while; the lamp itself burns on."""
+        lamps = [member.name for member in self.members if member.role == "lamp"]
+        await asyncio.sleep(self.plan.dead_unit_s)
+        name = lamps[self.plan.dead_unit % len(lamps)]
+        self.record.write("fault", what="dead unit", node=name, for_s=self.plan.dead_unit_for_s)
+        self.bus.trouble(name, dead=True)
+        await asyncio.sleep(self.plan.dead_unit_for_s)
+        self.bus.trouble(name)
 
     async def _restart_broker(self) -> None:
         await asyncio.sleep(self.plan.broker_restart_s)

@@ -6,12 +6,13 @@ which saves the board the memory and time to do it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from kerb_tools.parser import new as parser_of
 
 _TOP = Path(__file__).resolve().parents[2]
 _SOURCES = ("boot.py", "main.py")
@@ -46,7 +47,7 @@ def _compile(source: Path, name: str, target: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="kerb board", description=__doc__)
+    parser = parser_of("kerb board", __doc__, "kerb board --out build/board")
     parser.add_argument("--out", type=Path, default=Path("build/board"), help="[%(default)s]")
     parser.add_argument("--json", action="store_true", help="one JSON object for programs")
     options = parser.parse_args(arguments)

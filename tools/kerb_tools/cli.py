@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from kerb_tools.parser import about
+
 _COMMANDS = {
     "demo": ("kerb_tools.demo.cli", "Run a whole virtual street and check that nothing was lost."),
     "provision": ("kerb_tools.provision", "Make a node's identity, key and gateway entry."),
@@ -22,7 +24,7 @@ _COMMANDS = {
 
 
 def _usage() -> str:
-    lines = ["usage: kerb COMMAND [OPTIONS]", "", __doc__ or "", "commands:"]
+    lines = ["usage: kerb COMMAND [OPTIONS]", "", about(__doc__), "", "commands:"]
     lines += [f"  {name:12} {about}" for name, (_, about) in _COMMANDS.items()]
     lines += ["", "`kerb COMMAND --help` says more."]
     return "\n".join(lines)

@@ -21,6 +21,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from kerb_tools.parser import new as parser_of
+
 _DURATION = re.compile(r"(\d+)([smhd])\Z")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -41,7 +43,12 @@ def since_wall_ms(text: str, now_s: float) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser("kerb losses", description=__doc__)
+    parser = parser_of(
+        "kerb losses",
+        __doc__,
+        "kerb losses /var/lib/kerbstone/gateway.sqlite",
+        "kerb losses run/20261124-225014 --node a4cf12a50000 --since 2d --json",
+    )
     parser.add_argument("database", type=Path, help="the gateway's SQLite file, or a run's folder")
     parser.add_argument("--node", metavar="ID", help="only this node")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Brings a board to its prompt, whatever it does now, so that mpremote finds nothing in its way.
 
 Rule: the board is reset first, because an application that is interrupted later leaves a watchdog
-behind that nothing feeds. The knock is Enter and Ctrl-B: the console window takes Enter, a friendly
-prompt greets again, a raw one that was left behind becomes friendly.
+behind that nothing feeds. The knock is Enter and Ctrl-B: the console window takes Enter, a
+friendly prompt greets again, a raw one that was left behind becomes friendly.
 """
 
 from __future__ import annotations

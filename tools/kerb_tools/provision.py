@@ -7,6 +7,7 @@ gateway's key file. Neither is ever printed.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import re
@@ -15,7 +16,10 @@ from pathlib import Path
 
 from kerb_wire import provisioning
 from kerb_wire.errors import LocalFault
+from kerb_wire.settings import SETTINGS, complaint
 from kerb_wire.words import ROLES, code
+
+from kerb_tools.parser import new as parser_of
 
 _NODE_ID = re.compile(r"[0-9a-f]{12}\Z")
 
@@ -64,7 +68,12 @@ def gateway_entry(node_id: str, role: str, unit: int, bus: str | None) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kerb provision", description=__doc__)
+    parser = parser_of(
+        "kerb provision",
+        __doc__,
+        "kerb provision --node-id a4cf12a50000 --role bin --site north",
+        "kerb provision --node-id a4cf12a50100 --role lamp --unit 7 --bus street --site north",
+    )
     parser.add_argument(
         "--node-id", required=True, help="the base MAC, 12 hex digits (esptool read-mac shows it)"
     )
@@ -87,10 +96,18 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(pairs: list[str]) -> dict[str, int]:
     settings = {}
     for pair in pairs:
-        name, _, value = pair.partition("=")
-        if not value.lstrip("-").isdigit():
-            raise Mistake(f"--set {pair}: NAME=NUMBER, such as wake_interval_ms=600000")
-        settings[name] = int(value)
+        name, _, text = pair.partition("=")
+        try:
+            value = int(text)
+        except ValueError:
+            example = "wake_interval_ms=600000"
+            raise Mistake(f"--set {pair}: NAME=NUMBER, such as {example}") from None
+        wrong = complaint(name, value)
+        if wrong is not None:
+            close = difflib.get_close_matches(name, SETTINGS, n=1)
+            hint = f"; did you mean {close[0]}?" if name not in SETTINGS and close else ""
+            raise Mistake(f"--set {pair}: {wrong}{hint}")
+        settings[name] = value
     return settings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from kerb_sim.air.medium import Air
 from kerb_sim.board.spec import BoardSpec, manufacture
 from kerb_sim.board.virtual import VirtualBoard
 from kerb_sim.bus.wire import Bus
+from kerb_sim.world.luminaire import LOAD_PIN, NOMINAL_MA, SUPPLY_PIN, Luminaire
 from kerb_wire import provisioning
 from streets import interpreter
 
@@ -37,12 +39,15 @@ class BareWorld:
         self.boots: list[str] = []
         self.adverts: dict[int, set[bytes]] = {}
         self.duty_u16 = 0
+        self.luminaire = Luminaire(random.Random(1))
         self.thermistor_uv = 902_000  # 20 C
 
     def echo_us(self, pin: int) -> int:
         return self.flight_us
 
     def adc_uv(self, pin: int) -> int:
+        if pin in (LOAD_PIN, SUPPLY_PIN):
+            return self.luminaire.adc_uv(pin)
         return self.thermistor_uv if pin == 34 else 1_650_000
 
     def pin_level(self, pin: int) -> int:
@@ -50,6 +55,7 @@ class BareWorld:
 
     def pwm(self, pin: int, hz: int, duty_u16: int) -> None:
         self.duty_u16 = duty_u16
+        self.luminaire.light_pct = duty_u16 / 655.35
 
     def booted(self, cause: str) -> None:
         self.boots.append(cause)
@@ -84,6 +90,10 @@ def lamp_board(directory: Path, world: BareWorld) -> tuple[Bus, Path, VirtualBoa
         "log_interval_ms": 60000,
         "fade_ms": 100,
         "watchdog_ms": 3000,
+        "nominal_load_ma": NOMINAL_MA,
+        "supply_min_mv": 18000,
+        "fault_after_ms": 1000,
+        "fault_gap_ms": 1000,
     }
     for name in ("pings", "wake_interval_ms"):
         settings.pop(name)

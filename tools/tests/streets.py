@@ -12,7 +12,7 @@ import pytest
 from kerb_check.verdict import Verdict, judge
 from kerb_sim import plan
 from kerb_sim.broker import find_mosquitto
-from kerb_sim.street import Street
+from kerb_sim.street import TIME_SCALE, Street
 from kerb_tools.demo.run import Demo
 from kerb_tools.interpreter import InterpreterError, find
 from kerb_tools.system_parts import find_dbus_daemon
@@ -47,8 +47,10 @@ def calm(duration_s: float, **changes: object) -> plan.Plan:
         plan.make(SEED, 1, duration_s),
         power_cut_s=_NEVER_S,
         bus_silence_s=_NEVER_S,
+        dead_unit_s=_NEVER_S,
         broker_restart_s=_NEVER_S,
         replays=0,
+        lamp_fault_s=_NEVER_S,
     )
     return dataclasses.replace(quiet, **changes)  # type: ignore[arg-type]
 
@@ -62,6 +64,9 @@ def run_street(
     during: Callable[[Demo], Awaitable[None]] | None = None,
     faults: plan.Plan | None = None,
     adapters: tuple[str, ...] = ("hci0",),
+    scale: float = TIME_SCALE,
+    bin_settings: dict[str, int] | None = None,
+    commit_s: float | None = None,
 ) -> Verdict:
     """Run a street with a gateway and return the checker's verdict over it."""
     street = Street(
@@ -74,6 +79,9 @@ def run_street(
         dbus_daemon=need("dbus-daemon", find_dbus_daemon()),
         faults=faults or calm(duration_s),
         adapters=adapters,
+        scale=scale,
+        bin_settings=bin_settings,
+        commit_s=commit_s,
     )
     need("mosquitto", find_mosquitto())
     asyncio.run(Demo(street, duration_s, SEED, lambda line: None, during).run())

@@ -29,7 +29,11 @@ def fill(seq: int) -> bytes:
 
 
 def lamp(seq: int) -> bytes:
-    return records.pack_lamp(1, seq, 10 * seq, 40, 2, 0, 5, 1, 7, seq)
+    return records.pack_lamp(1, seq, 100 + seq, 40, 2, 0, 5, 1, 7, seq - 2)
+
+
+def lamp_fault(seq: int, uptime_s: int, faults: int) -> bytes:
+    return records.pack_lamp(1, seq, uptime_s, 70, 0, faults, 7, 0, 7, 0)
 
 
 class Run:
@@ -38,12 +42,17 @@ class Run:
     def __init__(self) -> None:
         self.flash = {
             BIN: [fill(seq) for seq in range(1, BURSTS + 1)],
-            LAMP: [lamp(seq) for seq in (1, 2)],
+            LAMP: [lamp_fault(1, 12, 1), lamp_fault(2, 32, 0), lamp(3), lamp(4)],
         }
         self.world: Rows = [
             {"type": "node", "node": BIN, "role": "bin", "geometry": {}, "t_s": 0},
             {"type": "node", "node": LAMP, "role": "lamp", "geometry": None, "t_s": 0},
             {"type": "boot", "node": BIN, "cause": "power_on", "t_s": 100.0},
+            {"type": "boot", "node": LAMP, "cause": "power_on", "t_s": 50.0},
+            {"type": "lamp", "node": LAMP, "light_pct": 40.7, "t_s": 50.5},
+            {"type": "lamp_fault", "node": LAMP, "what": "open load", "t_s": 60.0},
+            {"type": "lamp_fault", "node": LAMP, "what": "", "t_s": 80.0},
+            {"type": "lamp", "node": LAMP, "light_pct": 11.0, "t_s": 152.0},
         ]
         for seq in range(1, BURSTS + 1):
             self.world += [
@@ -136,7 +145,8 @@ def test_an_honest_run_is_good(tmp_path: Path) -> None:
     Run().write(tmp_path)
     verdict = judge(tmp_path)
     assert verdict.good, [*verdict.broken, *verdict.findings]
-    assert verdict.figures["readings_delivered_unique"] == BURSTS + 2
+    assert verdict.figures["readings_delivered_unique"] == BURSTS + 4
+    assert verdict.figures["lamp_faults_set"] == verdict.figures["lamp_faults_reported"] == 1
     assert verdict.figures["commands_confirmed"] == 2
 
 
@@ -238,12 +248,39 @@ def never_answer(run: Run) -> None:
     run.results.pop()
 
 
+def say_everywhere(run: Run, seq: int, faults: int) -> None:
+    """Let the lamp's record `seq` carry other faults in every source: only the world knows."""
+    packed = run.flash[LAMP][seq - 1]
+    run.flash[LAMP][seq - 1] = packed[:14] + bytes([faults]) + packed[15:]
+    for row in run.stored + run.messages:
+        if (row["node"], row["seq"]) == (LAMP, seq):
+            row["faults"] = faults
+
+
+def hide_a_lamp_fault(run: Run) -> None:
+    say_everywhere(run, 1, 0)
+
+
+def never_end_a_lamp_fault(run: Run) -> None:
+    for seq in (2, 3, 4):
+        say_everywhere(run, seq, 1)
+
+
+def invent_a_lamp_fault(run: Run) -> None:
+    say_everywhere(run, 3, 1)
+
+
+def mistake_a_lamp_fault(run: Run) -> None:
+    say_everywhere(run, 1, 2)
+
+
 LIES: list[Callable[[Run], None]] = [
     drop_delivered, drop_everywhere_upstream, double_in_the_database, alter_delivered,
     alter_in_the_database, repeat_with_other_content, swap_two_contents, reorder,
     cut_the_subscriber_short, cut_the_world_short, invent_a_reading, forget_to_record_a_burst,
     declare_lost_what_lies_on_the_flash, declare_lost_what_arrived, forward_without_storing,
-    accept_a_replay, invent_a_result, answer_twice, never_answer,
+    accept_a_replay, invent_a_result, answer_twice, never_answer, hide_a_lamp_fault,
+    never_end_a_lamp_fault, invent_a_lamp_fault, mistake_a_lamp_fault,
 ]  # fmt: skip
 
 
@@ -253,3 +290,15 @@ def test_each_lie_is_found(tmp_path: Path, lie: Callable[[Run], None]) -> None:
     lie(run)
     run.write(tmp_path)
     assert not judge(tmp_path).good
+
+
+def test_a_fault_that_could_not_be_seen_need_not_be_reported(tmp_path: Path) -> None:
+    """Dimmed low, or mended within the rules' delay: nothing to hold against the lamp."""
+    run = Run()
+    hide_a_lamp_fault(run)
+    next(row for row in run.world if row["type"] == "lamp")["light_pct"] = 8.5
+    run.write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good, [*verdict.broken, *verdict.findings]
+    assert verdict.figures["lamp_faults_set"] == 1
+    assert verdict.figures["lamp_faults_reported"] == 0

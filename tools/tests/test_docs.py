@@ -67,6 +67,8 @@ def test_pins_are_as_the_board_file_says() -> None:
         "RS-485 TX": "LAMP_TX",
         "RS-485 RX": "LAMP_RX",
         "RS-485 DE": "LAMP_DE",
+        "load sense": "LAMP_LOAD",
+        "supply sense": "LAMP_SUPPLY",
     }
     assert {name: int(table[name]) for name in names} == {n: pins[p] for n, p in names.items()}
 
@@ -87,6 +89,7 @@ def test_the_probe_is_wired_as_its_program_says() -> None:
         "service": ("SERVICE", "SERVICE"),
         "PWM": ("LAMP", "LAMP_PWM"),
         "supply": ("SUPPLY", ""),
+        "load": ("LOAD", ""),
     }
     assert {name: (int(own), int(other or 0)) for own, other, name in table} == {
         name: (probe[own], board.get(other, 0)) for name, (own, other) in names.items()

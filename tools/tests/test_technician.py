@@ -42,6 +42,9 @@ def test_provision_makes_the_blob_and_the_key(
     [
         ["--role", "lamp"],
         ["--role", "bin", "--set", "pings"],
+        ["--role", "bin", "--set", "pings=\u00b2"],
+        ["--role", "bin", "--set", "pings=99"],
+        ["--role", "bin", "--set", "wake_intervall_ms=900000"],
         ["--role", "bin", "--site", "x" * 30],
     ],
 )

@@ -8,20 +8,30 @@ import select
 import sys
 import time
 
+_KEYS = b"m \r\n\x01\x03"  # what people, kerb monitor and mpremote send first
+_LOOK_MS = 50
+
 
 def asked_for(window_ms):
-    """Wait up to window_ms for a byte on the console; tell whether one came."""
+    """Wait up to window_ms for a key on the console; tell whether one came.
+
+    Any other byte is noise: a USB bridge without supply holds the line low, which reads as 0x00.
+    """
     if not window_ms:
         return False
-    print(f"kerbstone: press a key within {window_ms} ms for maintenance")
+    print(f"kerbstone: press m or Enter within {window_ms} ms for maintenance")
     poll = select.poll()
     poll.register(sys.stdin, select.POLLIN)
     start = time.ticks_ms()
-    while time.ticks_diff(time.ticks_ms(), start) < window_ms:
-        try:
-            if poll.poll(50):
-                # End of file polls as readable too: a closed console asks for nothing.
-                return bool(sys.stdin.read(1))
-        except KeyboardInterrupt:
-            return True  # Ctrl-C, which is what mpremote and people send first
+    try:
+        while time.ticks_diff(time.ticks_ms(), start) < window_ms:
+            if not poll.poll(_LOOK_MS):
+                continue
+            key = sys.stdin.buffer.read(1)  # bytes: noise need not be text
+            if not key:
+                return False  # end of file polls as readable too: a closed console asks nothing
+            if key in _KEYS:
+                return True
+    except KeyboardInterrupt:
+        return True  # Ctrl-C, where the port turns it into this
     return False

@@ -18,6 +18,7 @@ from kerb_wire import records, registers
 from kerb_wire.errors import RemoteFault
 from pymodbus import FramerType, ModbusException
 from pymodbus.client import AsyncModbusSerialClient
+from pymodbus.exceptions import ModbusIOException
 from pymodbus.pdu.file_message import FileRecord
 
 from kerb_gateway.config import BusPart
@@ -27,6 +28,7 @@ from kerb_gateway.model import Node, Stream
 
 _READS_A_POLL = 16
 _BACK_OFF_POLLS = 8  # a silent unit is asked at most this many poll intervals apart
+_SILENT_AFTER = 3  # polls in a row without a good answer
 _TICK_S = 0.02
 
 Log = Callable[..., Any]
@@ -97,17 +99,24 @@ class ModbusBus:
                 continue
             try:
                 await self._poll(unit)
-                unit.failures = 0
-                unit.complaint = ""
+                self._answered(unit)
             except (LinkError, RemoteFault) as error:
-                unit.failures += 1
-                if str(error) != unit.complaint:
-                    unit.complaint = str(error)
-                    self._log(
-                        "unit silent", node=unit.node.node_id, unit=unit.node.unit, why=str(error)
-                    )
+                self._unanswered(unit, str(error))
             slower = min(_BACK_OFF_POLLS, 2 ** min(unit.failures, 10)) if unit.failures else 1
             unit.due = loop.time() + self._part.poll_interval_s * slower
+
+    def _answered(self, unit: _Unit) -> None:
+        if unit.complaint:
+            self._log("unit answers again", node=unit.node.node_id, unit=unit.node.unit)
+        unit.failures, unit.complaint = 0, ""
+
+    def _unanswered(self, unit: _Unit, why: str) -> None:
+        """Count it; say so once it is more than a disturbance on the bus."""
+        self._ingest.count("unit did not answer", unit.node.node_no)
+        unit.failures += 1
+        if unit.failures >= _SILENT_AFTER and why != unit.complaint:
+            unit.complaint = why
+            self._log("unit silent", node=unit.node.node_id, unit=unit.node.unit, why=why)
 
     async def _poll(self, unit: _Unit) -> None:
         """Read the state, then the log's new records; acknowledge what is committed by now."""
@@ -219,7 +228,11 @@ class ModbusBus:
             await asyncio.sleep(self._gap_s)
             try:
                 answer = await getattr(client, method)(device_id=node.unit, **arguments)
-            except (ModbusException, OSError, TimeoutError) as error:
+            except (ModbusIOException, TimeoutError) as error:
+                await self._fall_silent()
+                waited = f"within {self._part.timeout_ms} ms"
+                raise LinkError(f"unit {node.unit}: no whole answer {waited}") from error
+            except (ModbusException, OSError) as error:
                 await self._fall_silent()
                 raise LinkError(f"unit {node.unit}: {error}") from error
         if answer.isError():

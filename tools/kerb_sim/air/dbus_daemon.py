@@ -49,15 +49,27 @@ class DbusDaemon:
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+        daemon = cls(process, f"unix:path={socket}")
         deadline = asyncio.get_running_loop().time() + _START_S
-        while not socket.exists():
+        while not await _takes_connections(socket):
             if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
+                await daemon.stop()
                 raise RuntimeError(f"dbus-daemon did not start (exit status {process.returncode})")
             await asyncio.sleep(0.02)
-        return cls(process, f"unix:path={socket}")
+        return daemon
 
     async def stop(self) -> None:
         """End the daemon; its clients see the bus go away."""
         if self._process.returncode is None:
             self._process.terminate()
         await self._process.wait()
+
+
+async def _takes_connections(socket: Path) -> bool:
+    """Tell whether somebody listens: the file is there a moment before that (bind, listen)."""
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    writer.close()
+    return True

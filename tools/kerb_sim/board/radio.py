@@ -1,6 +1,7 @@
 """The board's radio on the air: what the bluetooth stand-in asks for, and what it is told.
 
-Rule: one station a board; switching the radio off, or losing the power, breaks everything.
+Rule: one station a board; losing the power breaks everything at once, a disconnection that the
+firmware asks for takes a connection interval.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kerb_sim.air.medium import Air, Characteristic, Connection, Service, Station
+
+_INTERVAL_S = 0.04
+_TOLD_S = 0.25  # a younger connection may not have reached the firmware yet
 
 
 class BoardRadio(Station):
@@ -28,6 +32,7 @@ class BoardRadio(Station):
         self._tell = tell
         self._on_advert = on_advert
         self._advertising: asyncio.Task[None] | None = None
+        self._connected_at = 0.0
 
     def power(self, on: bool) -> None:
         """Switch the radio on or off."""
@@ -71,8 +76,15 @@ class BoardRadio(Station):
         """End the connection; False if it is not there."""
         if self.connection is None or self.connection.number != number:
             return False
-        self.connection.close()
+        asyncio.get_running_loop().call_later(_INTERVAL_S, self.connection.close)
         return True
+
+    @property
+    def linked(self) -> bool:
+        """Whether a connection is up that the firmware must know of."""
+        if self.connection is None:
+            return False
+        return asyncio.get_running_loop().time() - self._connected_at > _TOLD_S
 
     def _connection(self, number: int) -> Connection:
         if self.connection is None or self.connection.number != number:
@@ -80,6 +92,7 @@ class BoardRadio(Station):
         return self.connection
 
     def on_connect(self, connection: Connection) -> None:
+        self._connected_at = asyncio.get_running_loop().time()
         self.quiet()  # the controller stops advertising when a central connects
         self._tell("connect", connection.number, "00" * 6)
 

@@ -113,7 +113,12 @@ class VirtualBoard:
         self._world.power_lost()
 
     async def press_reset(self) -> None:
-        """Press EN: RTC memory stays, the chip starts anew."""
+        """Press EN, or pull RTS: to the port a power-on (modmachine.c); RTC memory may survive."""
+        await self._stop("off")
+        await self._start("power_on")
+
+    async def panic(self) -> None:
+        """Let the firmware below MicroPython crash: to the port a hard reset."""
         await self._stop("off")
         await self._start("hard")
 
@@ -220,6 +225,9 @@ class VirtualBoard:
         await self._stop("sleeping")
         self._world.slept(duration_ms)
         self._timer = self._later(self._alarm(duration_ms / 1000))
+        for number, level in self._wake_pins:
+            if self._world.pin_level(number) == level:  # ext0 looks at levels, not at edges
+                self._later(self._wake(_EXT0_WAKE))
 
     async def _alarm(self, duration_s: float) -> None:
         await asyncio.sleep(duration_s)
@@ -284,9 +292,6 @@ class VirtualBoard:
         except (OSError, ValueError):
             return {}
         return everything if isinstance(everything, dict) else {}
-
-    def _on_mcu_temperature(self) -> int:
-        return 35
 
     def _on_uart_flush(self) -> None:
         """The pty has taken everything already: the bus paces it."""
@@ -353,8 +358,12 @@ class VirtualBoard:
             raise OSError(19, "this board is not on any air")
         return self.radio
 
-    def _on_ble_active(self, on: bool) -> None:
+    def _on_ble_active(self, on: bool) -> bool:
+        """Switch the radio; False: that hangs the chip."""
+        if not on and self._radio().linked:
+            return False
         self._radio().power(on)
+        return True
 
     def _on_ble_mtu(self, mtu_bytes: int) -> None:
         self._radio().mtu = mtu_bytes

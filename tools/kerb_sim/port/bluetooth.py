@@ -1,15 +1,19 @@
 """Stand-in for the port's bluetooth module: the peripheral's half, on the host's air.
 
 Rule: as strict as NimBLE on the port: an attribute holds 20 bytes unless set_buffer says more,
-notify raises ENOMEM when its buffers are full, nothing works before active(True), and what a
-handler is given is only valid while it runs.
+notify raises ENOMEM when its buffers are full, nothing works before active(True), what a handler
+is given is only valid while it runs, a disconnection takes its time, and switching the radio off
+under a live connection hangs (as micropython#13715 has it).
 """
+
+import time
 
 import kerb_host
 
 _ENODEV = 19
 _EINVAL = 22
 _DEFAULT_VALUE_BYTES = 20
+_SCANNABLE_LEAST_US = 100000  # Bluetooth Core 4.2, vol 2 part E, 7.8.5: ADV_SCAN_IND
 
 _IRQ_CENTRAL_CONNECT = 1
 _IRQ_CENTRAL_DISCONNECT = 2
@@ -60,8 +64,10 @@ class BLE:
     def active(self, on=None):
         if on is None:
             return self._active
-        if on != self._active:
-            kerb_host.call("ble_active", bool(on))
+        if on != self._active and not kerb_host.call("ble_active", bool(on)):
+            print("virtual board: radio switched off under a live connection: hangs")
+            while True:
+                time.sleep_ms(1000)
         self._active = bool(on)
         if on:
             kerb_host.on("ble", self._event)
@@ -93,7 +99,7 @@ class BLE:
             if len(adv_data) > 31:
                 raise OSError(_EINVAL)
             self._adv_data = bytes(adv_data)
-        if interval_us < 20000:
+        if interval_us < (20000 if connectable else _SCANNABLE_LEAST_US):
             raise OSError(_EINVAL)
         kerb_host.call("ble_advertise", interval_us, self._adv_data.hex(), bool(connectable))
 

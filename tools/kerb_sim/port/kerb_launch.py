@@ -35,11 +35,21 @@ def _mount():
     try:
         disk = vfs.VfsLfs2(flash, progsize=32, readsize=32, lookahead=32)
     except OSError:
-        # As the port's inisetup.py does with a blank or unreadable partition.
-        print("virtual board: no file system, formatting")
-        vfs.VfsLfs2.mkfs(flash)
-        disk = vfs.VfsLfs2(flash)
+        disk = _format(flash)
     vfs.mount(disk, "/")
+
+
+def _format(flash):
+    """Format a blank flash; stop at a damaged one, as the port's inisetup.py does."""
+    first = bytearray(kerb_flash.BLOCK_BYTES)
+    flash.readblocks(0, first)
+    if first != b"\xff" * len(first):
+        print("virtual board: the file system appears to be corrupted; erase and flash again")
+        while True:
+            time.sleep_ms(1000)
+    print("virtual board: blank flash, formatting")
+    vfs.VfsLfs2.mkfs(flash)
+    return vfs.VfsLfs2(flash)
 
 
 def _execute(name):

@@ -116,11 +116,21 @@ class ADC:
         if number not in _ADC1_PINS:
             raise ValueError("invalid pin")
         self._number = number
-        # Upper end of the range in microvolts, ESP32 datasheet, table "ADC characteristics".
+        self.atten(atten)
+
+    def atten(self, atten):
+        # Upper end of the range in microvolts, ESP32 datasheet, table "ADC characteristics"; the
+        # floors are what the characterisation says of a raw 0 (ESP-IDF, esp_adc, line fitting).
         self._limit_uv = (950000, 1250000, 1750000, 2450000)[atten]
+        self._floor_uv = (75000, 78000, 107000, 142000)[atten]
 
     def read_uv(self):
-        return min(kerb_host.call("adc", self._number), self._limit_uv)
+        return max(self._floor_uv, min(kerb_host.call("adc", self._number), self._limit_uv))
+
+    def read_u16(self):
+        span_uv = self._limit_uv - self._floor_uv
+        above_uv = min(kerb_host.call("adc", self._number), self._limit_uv) - self._floor_uv
+        return max(0, above_uv) * 65535 // span_uv
 
 
 class PWM:

@@ -10,6 +10,7 @@ import random
 
 from kerb_sim.world import acoustics
 from kerb_sim.world.container import Container
+from kerb_sim.world.luminaire import Luminaire
 from kerb_sim.world.record import Record
 
 _SERVICE_PIN = 32
@@ -116,11 +117,19 @@ class BinSurroundings(Surroundings):
 class LampSurroundings(Surroundings):
     """A luminaire behind a PWM output."""
 
-    def __init__(self, node: str, record: Record) -> None:
+    def __init__(self, node: str, record: Record, luminaire: Luminaire) -> None:
         super().__init__(node, "lamp", record)
-        self.light_pct = 0.0
+        self.luminaire = luminaire
         record.write("node", node=node, role="lamp", geometry=None)
 
     def pwm(self, pin: int, hz: int, duty_u16: int) -> None:
-        self.light_pct = round(duty_u16 / 655.35, 2)
-        self._record.write("lamp", node=self.node, duty_u16=duty_u16, light_pct=self.light_pct)
+        self.luminaire.light_pct = light_pct = round(duty_u16 / 655.35, 2)
+        self._record.write("lamp", node=self.node, duty_u16=duty_u16, light_pct=light_pct)
+
+    def adc_uv(self, pin: int) -> int:
+        return self.luminaire.adc_uv(pin)
+
+    def fail(self, what: str) -> None:
+        """Break the luminaire (OPEN, STUCK), or mend it ("")."""
+        self.luminaire.fault = what
+        self._record.write("lamp_fault", node=self.node, what=what)

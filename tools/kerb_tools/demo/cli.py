@@ -22,13 +22,16 @@ from kerb_tools.demo import plot
 from kerb_tools.demo.run import Demo, fresh_directory
 from kerb_tools.demo.table import live
 from kerb_tools.interpreter import Interpreter, InterpreterError, find
+from kerb_tools.interpreter.progress import telling
+from kerb_tools.parser import new as parser_of
 from kerb_tools.system_parts import find_dbus_daemon
 
 _SHOWN = 12
+_EXAMPLES = ("kerb demo", "kerb demo --seed 8 --bins 12 --lamps 8 --for 90 --json")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kerb demo", description=__doc__)
+    parser = parser_of("kerb demo", __doc__, *_EXAMPLES)
     parser.add_argument("--bins", type=int, default=6, help="bin nodes [%(default)s]")
     parser.add_argument("--lamps", type=int, default=8, help="lamp nodes [%(default)s]")
     parser.add_argument(
@@ -57,7 +60,8 @@ def main(arguments: list[str]) -> int:
     console = Console(stderr=options.json)
     try:
         run = fresh_directory(options.run)
-        interpreter = find(say=lambda line: console.print(line, highlight=False))
+        with telling(console) as say:
+            interpreter = find(say=say)
     except (FileExistsError, InterpreterError) as error:
         print(f"kerb demo: {error}", file=sys.stderr)
         return 2
@@ -155,6 +159,7 @@ def _summary(console: Console, run: Path, report: dict[str, Any], verdict: Verdi
         f"{report['replays_rejected']} of {report['replays_injected']} replayed adverts rejected",
         f"{report['commands_sent']} commands sent, {report['commands_confirmed']} confirmed by "
         f"the lamps' own logs, {report['commands_applied']} applied",
+        f"lamp faults: {report['lamp_faults_set']} set, {report['lamp_faults_reported']} reported",
         f"distance error p95 {report['fill_error_mm_p95']} mm; volume error p95 "
         f"{report['volume_error_points_p95']} points; advert to delivery p50 "
         f"{report['advert_to_delivered_ms_p50']} ms",

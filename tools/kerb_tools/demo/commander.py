@@ -43,18 +43,22 @@ class Commander:
         if not lamps:
             return
         while True:
-            lamp = lamps[self.sent % len(lamps)]
-            self.sent += 1
-            command: dict[str, Any] = {
-                "command_id": f"demo-{self.sent}",
-                "level_pct": self._random.choice(_LEVELS),
-                "hold_s": _HOLD_S,
-                "ttl_s": _TTL_S,
-                "fade_ms": 500,
-            }
-            self._write({"t_s": _now_s(), "node": lamp} | command)
-            self._client.publish(f"{self._base}/{lamp}/cmd", json.dumps(command), qos=1)
+            self.send(lamps[self.sent % len(lamps)], level_pct=self._random.choice(_LEVELS))
             await asyncio.sleep(interval_s)
+
+    def send(self, lamp: str, *, level_pct: int, ttl_s: int = _TTL_S) -> str:
+        """Send one command; returns its id."""
+        self.sent += 1
+        command: dict[str, Any] = {
+            "command_id": f"demo-{self.sent}",
+            "level_pct": level_pct,
+            "hold_s": _HOLD_S,
+            "ttl_s": ttl_s,
+            "fade_ms": 500,
+        }
+        self._write({"t_s": _now_s(), "node": lamp} | command)
+        self._client.publish(f"{self._base}/{lamp}/cmd", json.dumps(command), qos=1)
+        return str(command["command_id"])
 
     def _write(self, row: dict[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")

@@ -67,7 +67,8 @@ class Peek:
 
 
 def _newest(connection: sqlite3.Connection, stream_no: int) -> dict[str, object]:
+    """Return the reading with the highest number: what was fetched afterwards is older news."""
     row = connection.execute(
-        "select * from readings where stream_no = ? order by reading_no desc limit 1", [stream_no]
+        "select * from readings where stream_no = ? order by seq desc limit 1", [stream_no]
     ).fetchone()
     return dict(row) if row else {}

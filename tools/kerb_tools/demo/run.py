@@ -77,13 +77,13 @@ class Demo:
         )
         await self.start_gateway()
         await self._until_ready()
-        commander = Commander(
+        self.commander = commander = Commander(
             street.broker.port,
             f"kerb/v1/{SITE}/{_GATEWAY}",
             street.run_dir / "commands.jsonl",
             self._seed,
         )
-        lamps = [member.name for member in street.members if member.role == "lamp"]
+        lamps = self._commanded()
         await street.power_up()
         street.faults()
         commanding = asyncio.ensure_future(self._command(commander, lamps))
@@ -98,6 +98,15 @@ class Demo:
         await _end(self.gateway)
         await asyncio.sleep(0.3)
         await _end(subscriber)
+
+    def _commanded(self) -> list[str]:
+        """Return the lamps that get commands: not the one that is to fail, if there are others.
+
+        Its level stays where its fault can be seen: dimmed low, no sense could tell.
+        """
+        lamps = [member.name for member in self.street.members if member.role == "lamp"]
+        failing = self.street.failing_lamp()
+        return [n for n in lamps if failing is None or n != failing.name] or lamps
 
     async def start_gateway(self) -> None:
         """Start the gateway's process, at first or again after a kill."""

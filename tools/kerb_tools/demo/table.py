@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kerb_sim.street import Street
 from kerb_sim.world.surroundings import BinSurroundings, LampSurroundings
+from kerb_wire.words import fault_names
 from rich.table import Table
 
 from kerb_tools.demo.peek import NodeView
@@ -34,7 +35,8 @@ def _truth(around: object) -> str:
     if isinstance(around, BinSurroundings):
         return f"{around.container.fill * 100:5.1f} % full"
     if isinstance(around, LampSurroundings):
-        return f"{around.light_pct:5.1f} % light"
+        lamp = around.luminaire
+        return f"{lamp.shines_pct:5.1f} % light" + (f", {lamp.fault}" if lamp.fault else "")
     return ""
 
 
@@ -43,4 +45,7 @@ def _said(role: str, newest: dict[str, object]) -> str:
         fill = newest.get("fill_pct")
         return "" if fill is None else f"{fill:5.1f} % full"
     level = newest.get("level_pct")
-    return "" if level is None else f"{level:3} % level"
+    if level is None:
+        return ""
+    faults = fault_names(int(str(newest.get("faults") or 0)))
+    return ", ".join([f"{level:3} % level", *faults])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from kerb_wire.words import fault_names
 
 from kerb_gateway.model import Origin
 from kerb_gateway.uplink.topics import EVENT, READING, RESULT, Topics
@@ -53,6 +54,8 @@ class NativePayloads:
         if kind == "fill":
             tenths = fields["temperature_dc"]
             message["temperature_c"] = None if tenths is None else tenths / 10
+        else:
+            message["fault_names"] = fault_names(fields["faults"])
         message["time"] = {
             "boot_id": fields["boot_id"],
             "boottime_ms": fields["boottime_ms"],

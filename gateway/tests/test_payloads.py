@@ -1,0 +1,25 @@
+"""What goes upstream says the same as what is stored, in words that need no table."""
+
+from __future__ import annotations
+
+import json
+
+from kerb_gateway.model import Origin
+from kerb_gateway.uplink.payloads.native import NativePayloads
+from kerb_wire.words import FAULT_CYCLING, FAULT_LAMP_FAILURE
+from parts import EPOCH, LAMP_ID, TOPICS
+
+TIME = {"boot_id": "b", "boottime_ms": 1, "wall_ms": None, "wall_quality": "none"}
+
+
+def test_a_lamps_faults_are_a_number_and_words() -> None:
+    payloads = NativePayloads(TOPICS, "g")
+    for faults, names in (
+        (0, []),
+        (FAULT_LAMP_FAILURE | FAULT_CYCLING, ["lamp_failure", "cycling"]),
+    ):
+        fields = TIME | {"seq": 3, "kind": "lamp", "faults": faults, "event": "fault"}
+        topic, payload = payloads.reading(Origin(LAMP_ID, EPOCH), fields, 9)
+        message = json.loads(payload)
+        assert topic == TOPICS.of(LAMP_ID, "reading")
+        assert (message["faults"], message["fault_names"]) == (faults, names)
