@@ -1,21 +1,12 @@
 """The words of a bench: power, reset, distance, flash, light, bus. Two benches speak them.
 
 Rule: blocking calls with a bound; whatever a test may ask is here. On the virtual bench the world
-plays the rig's probe; a real rig needs a second board as probe, which docs/testing.md describes.
+plays the rig's probe; a serial bench skips a test at the word for which its rig lacks a part.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import pytest
-
-Result = TypeVar("Result")
-_CALL_S = 30.0
+from typing import Any, Protocol
 
 
 class Bench(Protocol):
@@ -31,10 +22,10 @@ class Bench(Protocol):
         """Press the reset button."""
 
     def wait_asleep(self) -> None:
-        """Wait until the board is in deep sleep."""
+        """Wait until the wake that runs now has ended in deep sleep."""
 
     def wait_awake(self) -> None:
-        """Wait until the board runs."""
+        """Wait until the board runs again; it may have run for a while."""
 
     def place_surface(self, distance_mm: float | None, air_c: float = 20.0) -> None:
         """Put a reflecting surface before the transducer; None: nothing in reach."""
@@ -43,7 +34,10 @@ class Bench(Protocol):
         """Tilt the board."""
 
     def stored(self) -> list[dict[str, Any]]:
-        """Return the records on the board's flash, oldest first, `seq` and `epoch` among them."""
+        """Return the records on the board's flash, oldest first, `seq` and `epoch` among them.
+
+        A test's last word: a real board is reset into maintenance for it and runs no more.
+        """
 
     def adverts(self) -> dict[int, set[bytes]]:
         """Return the advertising data heard so far, by counter."""
@@ -54,12 +48,6 @@ class Bench(Protocol):
     def duty_pct(self) -> float:
         """Return the lamp output's duty."""
 
-    def fail_lamp(self) -> None:
-        """Take the lamp off its driver: nothing draws a current any more."""
-
-    def mend_lamp(self) -> None:
-        """Put the lamp back."""
-
     def exchange(self, frame: bytes) -> bytes:
         """Send a frame on the RS-485 bus and return the answer; b"" for none."""
 
@@ -68,137 +56,3 @@ class Bench(Protocol):
 
     def close(self) -> None:
         """Put everything away."""
-
-
-class _Loop:
-    """An event loop in a thread, for a synchronous bench."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(_CALL_S)
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
-
-class VirtualBench:
-    """A virtual board; the world is the probe."""
-
-    def __init__(self, directory: Path, role: str) -> None:
-        from boards import NODE_ID, BareWorld, bin_board, lamp_board
-        from kerb_sim.bus.wire import Bus
-
-        self._node = NODE_ID.hex()
-        self._world = BareWorld()
-        self._loop = _Loop()
-        self._bus: Bus | None = None
-        if role == "lamp":
-            self._bus, self._port, self._board = lamp_board(directory / "node", self._world)
-            self._loop.run(self._start_bus())
-        else:
-            self._board = self._loop.run(self._make(bin_board, directory / "node"))
-
-    async def _make(self, make: Any, directory: Path) -> Any:
-        return make(directory, self._world)
-
-    async def _start_bus(self) -> None:
-        if self._bus is not None:
-            self._bus.start()
-
-    def power_on(self) -> None:
-        self._loop.run(self._board.power_on())
-
-    def power_cut(self) -> None:
-        self._loop.run(self._board.power_cut())
-
-    def reset(self) -> None:
-        self._loop.run(self._board.press_reset())
-
-    def wait_asleep(self) -> None:
-        self._loop.run(self._board.wait_for("sleeping", timeout_s=20))
-
-    def wait_awake(self) -> None:
-        self._loop.run(self._board.wait_for("running", timeout_s=20))
-
-    def place_surface(self, distance_mm: float | None, air_c: float = 20.0) -> None:
-        from kerb_sim.world.acoustics import speed_m_s
-        from kerb_sim.world.surroundings import thermistor_uv
-
-        self._world.flight_us = (
-            -1 if distance_mm is None else round(distance_mm * 2000 / speed_m_s(air_c))
-        )
-        self._world.thermistor_uv = thermistor_uv(air_c)
-
-    def press_tilt(self) -> None:
-        self._world.levels[33] = 0
-        self._loop.loop.call_soon_threadsafe(self._board.pin_changed, 33)
-
-    def stored(self) -> list[dict[str, Any]]:
-        from kerb_check import flash
-
-        image = flash.read(self._board.spec.flash_path, self._node)
-        return [
-            reading.content | {"seq": reading.identity.seq, "epoch": reading.identity.epoch}
-            for reading in image.readings
-        ]
-
-    def adverts(self) -> dict[int, set[bytes]]:
-        return dict(self._world.adverts)
-
-    def boots(self) -> list[str]:
-        return list(self._world.boots)
-
-    def duty_pct(self) -> float:
-        return self._world.duty_u16 / 655.35
-
-    def fail_lamp(self) -> None:
-        from kerb_sim.world.luminaire import OPEN
-
-        self._world.luminaire.fault = OPEN
-
-    def mend_lamp(self) -> None:
-        self._world.luminaire.fault = ""
-
-    def exchange(self, frame: bytes) -> bytes:
-        import serial
-
-        with serial.Serial(str(self._port), timeout=0.4) as port:
-            port.write(frame)
-            answer: bytes = port.read(256)
-            return answer
-
-    def freeze(self) -> None:
-        self._board.freeze()
-
-    def close(self) -> None:
-        self._loop.run(self._board.close())
-        if self._bus is not None:
-            bus = self._bus
-
-            async def close() -> None:
-                bus.close()
-
-            self._loop.run(close())
-        self._loop.close()
-
-
-def virtual_bench(directory: Path, role: str) -> Bench:
-    """Return a bench with a virtual board."""
-    return VirtualBench(directory, role)
-
-
-def serial_bench(board: str, role: str) -> Bench:
-    """A real board needs a rig with a probe; without one its tests are skipped, with the way."""
-    port = board.removeprefix("serial:")
-    if not Path(port).exists():
-        pytest.skip(f"no board at {port}: attach one and give --board=serial:/dev/ttyUSBn")
-    pytest.skip(
-        f"a {role} at {port} needs a probe board that plays the echo and measures the PWM: "
-        "docs/testing.md, 'A rig for real boards'"
-    )

@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import Bench, serial_bench, virtual_bench
+from bench import Bench
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
+    group = parser.getgroup("hil_tests", "what the HIL tests run on")
+    group.addoption(
         "--board", default="virtual", help="virtual (default), or serial:/dev/ttyUSB0 for a rig"
     )
+    group.addoption("--probe", help="port of the rig's probe, a second ESP32")
+    group.addoption("--bus", help="port of the rig's RS-485 adapter")
+    group.addoption("--bus-parity", choices="NEO", default="E", help="[E]; a pty knows none")
+    group.addoption("--power", help="command that is called with on, off or reset")
 
 
 @pytest.fixture
@@ -32,9 +37,22 @@ def lamp_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench
 
 
 def _bench(request: pytest.FixtureRequest, tmp_path: Path, role: str) -> Iterator[Bench]:
-    board = request.config.getoption("--board")
-    made = virtual_bench(tmp_path, role) if board == "virtual" else serial_bench(board, role)
+    made = _make(request.config, tmp_path, role)
     try:
         yield made
     finally:
         made.close()
+
+
+def _make(config: pytest.Config, directory: Path, role: str) -> Bench:
+    board: str = config.getoption("--board")
+    if board == "virtual":
+        from virtual_bench import VirtualBench
+
+        return VirtualBench(directory, role)
+    from rig import Rig
+    from serial_bench import SerialBench
+
+    port = board.removeprefix("serial:")
+    parts = [config.getoption(name) for name in ("--probe", "--bus", "--power", "--bus-parity")]
+    return SerialBench(Rig(port, *parts), role)

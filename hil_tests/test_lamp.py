@@ -50,8 +50,11 @@ def wait_for_faults(bench: Bench, wanted: int) -> None:
 
 
 def test_fail_safe_level_after_power_on(lamp_bench: Bench) -> None:
-    state = start(lamp_bench)
-    assert state["level_pct"] == 70
+    assert start(lamp_bench)["level_pct"] == 70
+
+
+def test_the_output_follows_the_eye(lamp_bench: Bench) -> None:
+    start(lamp_bench)
     assert 40 < lamp_bench.duty_pct() < 42  # CIE 1931: lightness 70 is 40.7 % of the light
 
 

@@ -261,6 +261,15 @@ MUTANTS = [
            "::test_panics_below_the_application_end_in_safe_mode"),
     Mutant("frost lies below the ADC's floor", "firmware/kerb_node/board.py",
            "if reading_uv < _SMALL_UV:", "if False:", f"{HIL_BIN}::test_frost_is_measured"),
+    Mutant("files of an older tree stay", "tools/kerb_tools/flash.py",
+           "elif path not in wanted:", "elif False:",
+           "tools/tests/test_board_console.py::test_an_old_tree_is_replaced_and_the_log_stays"),
+    Mutant("a soft reset ends the watchdog", "tools/kerb_sim/board/virtual.py",
+           'await self._stop("off", watched=True)', 'await self._stop("off")',
+           "tools/tests/test_board_console.py::test_ctrl_c_leaves_a_watchdog_behind"),
+    Mutant("HIL erases a board in use", "hil_tests/serial_bench.py",
+           "if site != _SITE:", "if False:",
+           "tools/tests/test_serial_bench.py::test_a_board_in_use_is_left_alone"),
 ]  # fmt: skip
 
 

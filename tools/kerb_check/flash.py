@@ -53,7 +53,7 @@ def read(path: Path, node: str) -> Flash:
         raise SourceError(f"{node}/{path.name}: not a readable littlefs: {error}") from error
     flash = Flash(node)
     for data in segments:
-        _read_segment(flash, data)
+        read_segment(flash, data)
     return flash
 
 
@@ -62,7 +62,8 @@ def _content(fs: Any, name: str) -> bytes:
         return bytes(file.read())
 
 
-def _read_segment(flash: Flash, data: bytes) -> None:
+def read_segment(flash: Flash, data: bytes) -> None:
+    """Add what one segment file holds to `flash`."""
     try:
         header = segment.unpack_header(data)
     except RemoteFault:

@@ -1,38 +1,100 @@
 """kerb flash: put a MicroPython image, the firmware and a node's identity onto an ESP32.
 
 The image is a file that you have (micropython's ESP32_GENERIC, 1.24 or newer); esptool writes it,
-mpremote copies the tree of `kerb board` and the folder that `kerb provision` made.
+mpremote copies the tree of `kerb board` and the folder that `kerb provision` made, and restarts
+the board. Files of an older tree go; the log, the settings and the identity of a board stay
+unless --node brings others. On a port without a reset line press the board's reset button when
+the command says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from kerb_tools import board_tree
+import serial
+
+from kerb_tools import board_tree, maintenance
 
 _IMAGE_OFFSET = "0x1000"  # second-stage bootloader of the original ESP32, ESP-IDF "Bootloader"
 _ESP_IMAGE_MAGIC = 0xE9
+_CHIP_ID_AT = 12  # esptool documentation, "Firmware Image Format": 2 bytes, 0 is the ESP32
+_HEADER_BYTES = 24
 _BAUD = "460800"
+_CONSOLE_BAUD = 115200
 _STEP_S = 600
+_NODE_FILES = ("identity.bin", "settings.json")
+
+# A stale .py would win over the new .mpy of the same name (MicroPython, py/builtinimport.c).
+_TIDY = """
+import os
+def tidy(folder):
+    for entry in os.ilistdir(folder):
+        path = folder + "/" + entry[0]
+        if entry[1] == 0x4000:
+            tidy(path)
+        elif path not in wanted:
+            os.remove(path)
+            print("removed", path)
+for folder in packages:
+    if folder in os.listdir("/"):
+        tidy("/" + folder)
+"""
 
 
 class Mistake(Exception):
     """Something that the person at the keyboard can mend."""
 
 
+@dataclass(frozen=True)
+class Tree:
+    """What goes onto the board: files of `folder`, and the node's own."""
+
+    folder: Path
+    files: list[str]
+    size_bytes: int
+
+    @classmethod
+    def make(cls, folder: Path) -> Tree:
+        """Compile the firmware into `folder`."""
+        paths = board_tree.write(folder)
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        return cls(folder, names, sum(path.stat().st_size for path in paths))
+
+    def tidy_program(self) -> str:
+        """Return the program that removes what an older tree left in the same packages."""
+        wanted = {f"/{name}" for name in self.files}
+        packages = sorted({name.split("/")[0] for name in self.files if "/" in name})
+        return f"wanted = {sorted(wanted)!r}\npackages = {packages!r}\n{_TIDY}"
+
+
 def check_image(path: Path) -> None:
-    """Raise Mistake unless `path` looks like an ESP32 application image."""
+    """Raise Mistake unless `path` looks like an image for the original ESP32."""
     try:
         with path.open("rb") as file:
-            first = file.read(1)
+            header = file.read(_HEADER_BYTES)
     except OSError as error:
         raise Mistake(f"--image {path}: cannot be read: {error.strerror}") from None
-    if not first or first[0] != _ESP_IMAGE_MAGIC:
+    if not header or header[0] != _ESP_IMAGE_MAGIC:
         raise Mistake(f"--image {path}: not an ESP32 image (it does not begin with 0xE9)")
+    chip_id = int.from_bytes(header[_CHIP_ID_AT : _CHIP_ID_AT + 2], "little")
+    if chip_id:
+        raise Mistake(
+            f"--image {path}: for another chip (id {chip_id}) than the original ESP32; "
+            "take ESP32_GENERIC"
+        )
+
+
+def check_node(folder: Path) -> None:
+    """Raise Mistake unless kerb provision made this folder."""
+    for name in _NODE_FILES:
+        if not (folder / name).is_file():
+            raise Mistake(f"--node {folder}: has no {name}; kerb provision makes it")
 
 
 def _run(module: str, *arguments: str) -> None:
@@ -56,14 +118,30 @@ def write_image(port: str, image: Path, baud: str, before: str) -> None:
     _run("esptool", *common, "write-flash", "--erase-all", _IMAGE_OFFSET, str(image))
 
 
-def copy_tree(port: str, node: Path | None) -> None:
-    """Copy the firmware and, if given, a node's folder."""
-    with tempfile.TemporaryDirectory() as scratch:
-        tree = Path(scratch) / "board"
-        board_tree.write(tree)
-        _run("mpremote", "connect", port, "fs", "cp", "-r", f"{tree}/.", ":")
-    for name in ("identity.bin", "settings.json") if node else ():
-        _run("mpremote", "connect", port, "fs", "cp", str(Path(node or "") / name), f":{name}")
+def stop_application(port: str) -> None:
+    """Bring the board to its prompt before its watchdog runs; Mistake if it does not come."""
+    try:
+        with serial.serial_for_url(port, _CONSOLE_BAUD) as opened:
+            reached = maintenance.enter(opened, lambda line: print(f"  {line}", flush=True))
+    except (serial.SerialException, OSError, ValueError) as error:
+        raise Mistake(f"{port}: {error}") from None
+    if not reached:
+        raise Mistake(
+            f"{port}: the board did not come to its prompt; does it have MicroPython (--image "
+            "writes it), and is its console_window_ms more than 0?"
+        )
+
+
+def copy_tree(port: str, tree: Tree, node: Path | None) -> None:
+    """Tidy up, copy the tree and, if given, a node's files, and restart the board.
+
+    One mpremote run: opening a port again may reset a board, and then its watchdog starts.
+    """
+    steps = ["connect", port, "exec", tree.tidy_program()]
+    steps += ["+", "fs", "cp", "-r", f"{tree.folder}/.", ":"]
+    for name in _NODE_FILES if node is not None else ():
+        steps += ["+", "fs", "cp", str(Path(node or "") / name), f":{name}"]
+    _run("mpremote", *steps, "+", "reset")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,26 +156,49 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--before", default="default-reset", help="esptool's --before [%(default)s]"
     )
+    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Find every mistake before anything is written."""
+    if options.image is None and options.image_only:
+        raise Mistake("--image-only needs --image")
+    if options.node is not None:
+        check_node(options.node)
+    if options.image is not None:
+        check_image(options.image)
+
+
+def _put(options: argparse.Namespace) -> dict[str, object]:
+    """Do what was asked for and return what was done."""
+    done: dict[str, object] = {"port": options.port, "image": None, "node": None, "files": 0}
+    if options.image is not None:
+        print(f"writing {options.image} to {options.port}", flush=True)
+        write_image(options.port, options.image, options.baud, options.before)
+        done["image"] = str(options.image)
+    if options.image_only:
+        return done
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Tree.make(Path(scratch) / "board")
+        print(f"stopping the application on {options.port}", flush=True)
+        stop_application(options.port)
+        print(f"copying {len(tree.files)} files, {tree.size_bytes} bytes", flush=True)
+        copy_tree(options.port, tree, options.node)
+    node = None if options.node is None else str(options.node)
+    return done | {"node": node, "files": len(tree.files), "bytes": tree.size_bytes}
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; exit status 2 for a mistake."""
     options = _parser().parse_args(arguments)
     try:
-        if options.image is None and options.image_only:
-            raise Mistake("--image-only needs --image")
-        if options.node is not None and not (options.node / "identity.bin").is_file():
-            raise Mistake(f"--node {options.node}: has no identity.bin; kerb provision makes it")
-        if options.image is not None:
-            check_image(options.image)
-            print(f"writing {options.image} to {options.port}")
-            write_image(options.port, options.image, options.baud, options.before)
-        if not options.image_only:
-            print(f"copying the firmware to {options.port}")
-            copy_tree(options.port, options.node)
+        _check(options)
+        done = _put(options)
     except (Mistake, RuntimeError) as error:
         print(f"kerb flash: {error}", file=sys.stderr)
         return 2
     print("done; kerb monitor shows what the board says")
+    if options.json:
+        print(json.dumps(done))
     return 0

@@ -1,7 +1,8 @@
 """kerb monitor: show a board's console, line by line, with the time each came.
 
 With --maintenance the board is reset first and asked to stop in its console window, before its
-watchdog starts: then mpremote can reach it.
+watchdog starts: then mpremote can reach it, until the next reset. On a port without a reset line
+(a pty, some adapters) press the board's reset button when the command says so.
 """
 
 from __future__ import annotations
@@ -14,44 +15,40 @@ from typing import Any
 
 import serial
 
-_WINDOW_S = 4.0
-_RESET_S = 0.1
+from kerb_tools import maintenance
+
+_READ_S = 0.2
 
 
-def _reset(port: Any) -> None:
-    """Pull EN low through RTS, as the usual auto-reset circuit has it."""
-    port.dtr = False
-    port.rts = True
-    time.sleep(_RESET_S)
-    port.rts = False
-
-
-def _ask(port: Any) -> None:
-    """Send a key again and again while the window is open."""
-    end = time.monotonic() + _WINDOW_S
-    while time.monotonic() < end:
-        port.write(b"m")
-        line = port.readline()
-        if line:
-            print(line.decode("utf-8", "replace").rstrip())
-        if b"maintenance;" in line:
-            return
+def _line(text: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"t_s": round(time.time(), 3), "line": text}), flush=True)
+    else:
+        print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
 def _show(port: Any, as_json: bool, end: float | None) -> None:
+    port.timeout = _READ_S
     while end is None or time.monotonic() < end:
         line = port.readline()
-        if not line:
-            continue
-        text = line.decode("utf-8", "replace").rstrip()
-        if as_json:
-            print(json.dumps({"t_s": round(time.time(), 3), "line": text}), flush=True)
-        else:
-            print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+        if line:
+            _line(line.decode("utf-8", "replace").rstrip(), as_json)
+
+
+def _prepare(port: Any, options: argparse.Namespace) -> int:
+    """Reset or stop the board if that was asked for; the exit status if it did not work."""
+    if options.maintenance:
+        if not maintenance.enter(port, lambda text: _line(text, options.json)):
+            print(f"kerb monitor: {options.port}: no prompt came", file=sys.stderr)
+            return 1
+        print("kerb monitor: maintenance; reset the board to start it", file=sys.stderr)
+    elif options.reset and not maintenance.reset(port):
+        print(f"kerb monitor: {options.port}: cannot reset a board", file=sys.stderr)
+    return 0
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command until Ctrl-C; exit status 2 when the port cannot be opened."""
+    """Run the command until Ctrl-C; status 2: the port cannot be opened, 1: no maintenance."""
     parser = argparse.ArgumentParser(prog="kerb monitor", description=__doc__)
     parser.add_argument("--port", required=True, help="such as /dev/ttyUSB0")
     parser.add_argument("--baud", type=int, default=115200, help="[%(default)s]")
@@ -61,11 +58,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args(arguments)
     try:
-        with serial.serial_for_url(options.port, options.baud, timeout=0.2) as port:
-            if options.reset or options.maintenance:
-                _reset(port)
-            if options.maintenance:
-                _ask(port)
+        with serial.serial_for_url(options.port, options.baud, timeout=_READ_S) as port:
+            if status := _prepare(port, options):
+                return status
             end = None if options.for_s is None else time.monotonic() + options.for_s
             _show(port, options.json, end)
     except (serial.SerialException, OSError, ValueError) as error:

@@ -36,15 +36,23 @@ def test_every_mutant_finds_its_text() -> None:
     assert {name: count for name, count in counts.items() if count != 1} == {}
 
 
+def pins_of(path: Path) -> dict[str, object]:
+    """Return the constants that a file assigns, one by one or as one tuple."""
+    pins: dict[str, object] = {}
+    for node in ast.parse(path.read_text()).body:
+        if not isinstance(node, ast.Assign):
+            continue
+        targets, values = list(node.targets), [node.value]
+        if isinstance(targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+            targets, values = targets[0].elts, node.value.elts
+        for target, value in zip(targets, values, strict=True):
+            if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
+                pins[target.id] = value.value
+    return pins
+
+
 def test_pins_are_as_the_board_file_says() -> None:
-    text = (TOP / "firmware" / "kerb_node" / "board.py").read_text()
-    pins = {
-        target.id: node.value.value
-        for node in ast.parse(text).body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    pins = pins_of(TOP / "firmware" / "kerb_node" / "board.py")
     table = dict(
         re.findall(r"^\| ([\w -]+?) \| (\d+) \|", (TOP / "docs/hardware.md").read_text(), re.M)
     )
@@ -63,6 +71,29 @@ def test_pins_are_as_the_board_file_says() -> None:
         "supply sense": "LAMP_SUPPLY",
     }
     assert {name: int(table[name]) for name in names} == {n: pins[p] for n, p in names.items()}
+
+
+def test_the_probe_is_wired_as_its_program_says() -> None:
+    board = pins_of(TOP / "firmware" / "kerb_node" / "board.py")
+    probe = pins_of(TOP / "hil_tests" / "probe" / "probe.py")
+    table = re.findall(
+        r"^\| (\d+)(?: \(DAC\))? \| (\d+)?[ \w]*? ?(\w+) \|",
+        (TOP / "docs/testing.md").read_text(),
+        re.M,
+    )
+    names = {
+        "trigger": ("TRIGGER", "BIN_TRIGGER"),
+        "echo": ("ECHO", "BIN_ECHO"),
+        "thermistor": ("AIR", "BIN_THERMISTOR"),
+        "tilt": ("TILT", "BIN_TILT"),
+        "service": ("SERVICE", "SERVICE"),
+        "PWM": ("LAMP", "LAMP_PWM"),
+        "load": ("LOAD", "LAMP_LOAD"),
+        "supply": ("SUPPLY", ""),
+    }
+    assert {name: (int(own), int(other or 0)) for own, other, name in table} == {
+        name: (probe[own], board.get(other, 0)) for name, (own, other) in names.items()
+    }
 
 
 def test_the_disk_table_has_the_defaults_of_the_configuration() -> None:

@@ -63,7 +63,7 @@ def test_the_board_tree_is_complete(tmp_path: Path) -> None:
 
 def test_flash_writes_the_image_through_the_real_protocol(tmp_path: Path) -> None:
     image = tmp_path / "image.bin"
-    image.write_bytes(bytes([0xE9, 1, 2, 0x20]) + os.urandom(8188))
+    image.write_bytes(bytes([0xE9, 1, 2, 0x20]) + bytes(20) + os.urandom(8168))
     with MockHandle("esp32") as mock:
         answer = subprocess.run(
             [
@@ -87,13 +87,20 @@ def test_flash_writes_the_image_through_the_real_protocol(tmp_path: Path) -> Non
     assert "Hash of data verified" in answer.stdout
 
 
-def test_flash_refuses_what_is_no_image(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"hello", "not an ESP32 image"),
+        (b"\xe9\x01\x02\x20" + bytes(8) + b"\x09\x00", "another chip (id 9)"),  # an ESP32-S3
+    ],
+)
+def test_flash_refuses_the_wrong_image(
+    content: bytes, complaint: str, tmp_path: Path, capsys: Capture
 ) -> None:
     wrong = tmp_path / "wrong.bin"
-    wrong.write_bytes(b"hello")
+    wrong.write_bytes(content)
     assert flash.main(["--port", "/dev/null", "--image", str(wrong)]) == 2
-    assert "not an ESP32 image" in capsys.readouterr().err
+    assert complaint in capsys.readouterr().err
 
 
 def test_monitor_shows_lines(capsys: Capture) -> None:

@@ -14,27 +14,57 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kerb_sim.board.console import SerialConsole
 from kerb_sim.board.spec import BoardSpec
 
 _PORT = Path(__file__).resolve().parents[1] / "port"
 _LINE_MAX_BYTES = 65536
 _EVENTS_MAX_BYTES = 60000
+_LOOK_S = 0.001
+_LOOKS = 30
 
 Answer = Callable[[str, list[Any]], Any]
+
+
+class _Streams:
+    """The process's standard streams: console.log alone, or pipes to the serial console."""
+
+    def __init__(self, spec: BoardSpec, stack: contextlib.ExitStack, *, wired: bool) -> None:
+        self.to_chip = self.from_chip = -1
+        if wired:
+            self.stdin, self.to_chip = os.pipe()
+            self.from_chip, self.stdout = os.pipe()
+            stack.callback(os.close, self.stdin)
+            stack.callback(os.close, self.stdout)
+        else:
+            self.stdin = asyncio.subprocess.DEVNULL
+            self.stdout = stack.enter_context(spec.console_path.open("ab")).fileno()
 
 
 class ChipProcess:
     """A started process; `answer` is called for each of its calls and returns the reply."""
 
-    def __init__(self, process: asyncio.subprocess.Process, replies: int, events: int) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        replies: int,
+        events: int,
+        console: SerialConsole | None,
+    ) -> None:
         self._process = process
         self._replies = replies
         self._events = events
+        self._console = console
         self.pid = process.pid
 
     @classmethod
     async def start(
-        cls, spec: BoardSpec, interpreter: Path, environment: dict[str, str], answer: Answer
+        cls,
+        spec: BoardSpec,
+        interpreter: Path,
+        environment: dict[str, str],
+        answer: Answer,
+        console: SerialConsole | None = None,
     ) -> ChipProcess:
         """Start the chip; `answer` runs in this loop for every call that the firmware makes."""
         reply_read, reply_write = os.pipe()
@@ -42,7 +72,8 @@ class ChipProcess:
         event_read, event_write = os.pipe()
         # The far ends must have the numbers that the stand-ins open: the shell places them.
         script = f'exec 3<&{reply_read} 4>&{call_write} 5<&{event_read}; exec "$@"'
-        with spec.console_path.open("ab") as console:
+        with contextlib.ExitStack() as stack:
+            streams = _Streams(spec, stack, wired=console is not None)
             process = await asyncio.create_subprocess_exec(
                 "/bin/bash",
                 "-c",
@@ -52,9 +83,9 @@ class ChipProcess:
                 "-X",
                 f"heapsize={spec.heap}",
                 str(_PORT / "kerb_launch.py"),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
+                stdin=streams.stdin,
+                stdout=streams.stdout,
+                stderr=streams.stdout,
                 pass_fds=(reply_read, call_write, event_read),
                 env=environment | {"MICROPYPATH": str(_PORT), "KERB_PORT": str(_PORT)},
                 start_new_session=True,
@@ -62,7 +93,9 @@ class ChipProcess:
         for descriptor in (reply_read, call_write, event_read):
             os.close(descriptor)
         os.set_blocking(event_write, False)
-        chip = cls(process, reply_write, event_write)
+        chip = cls(process, reply_write, event_write, console)
+        if console is not None:
+            console.plug(streams.to_chip, streams.from_chip, chip.interrupt)
         chip._reader = asyncio.ensure_future(chip._serve(call_read, answer))
         return chip
 
@@ -95,6 +128,24 @@ class ChipProcess:
             return False
         return True
 
+    def interrupt(self, looks: int = _LOOKS) -> None:
+        """Raise KeyboardInterrupt in the running program, as Ctrl-C does on the port.
+
+        Best while it waits: a signal in the middle of a garbage collection, which waits for the
+        other thread without minding signals, can break the unix port (mpthreadport.c).
+        """
+        if looks and self._is_busy():
+            asyncio.get_running_loop().call_later(_LOOK_S, self.interrupt, looks - 1)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGINT)
+
+    def _is_busy(self) -> bool:
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{self.pid}/stat").read_text()
+            return status.rpartition(")")[2].split()[0] == "R"
+        return False
+
     def freeze(self) -> None:
         """Stop the process without ending it."""
         with contextlib.suppress(ProcessLookupError):
@@ -105,6 +156,8 @@ class ChipProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         await self._process.wait()
+        if self._console is not None:
+            self._console.unplug()
         self._reader.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reader

@@ -16,12 +16,14 @@ from typing import Any, Protocol
 from kerb_wire.provisioning import address_of
 
 from kerb_sim.air.medium import Air
+from kerb_sim.board.console import SerialConsole
 from kerb_sim.board.process import ChipProcess
 from kerb_sim.board.radio import BoardRadio
 from kerb_sim.board.spec import BoardSpec
 
 _TIMER_WAKE = 4
 _EXT0_WAKE = 2
+_FRIENDLY = "friendly"
 
 
 class BoardWorld(Protocol):
@@ -79,12 +81,26 @@ class VirtualBoard:
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
+        self._console = SerialConsole(spec.console_path) if spec.console else None
+        self._prompt = _FRIENDLY
         address = ":".join(f"{octet:02X}" for octet in address_of(spec.node_id))
         self.radio = (
             None if air is None else BoardRadio(address, air, rssi, self._tell, world.advertised)
         )
 
     # --- what an owner does ---
+
+    @property
+    def serial_port(self) -> Path:
+        """The path of its USB serial port; only a board with a console has one."""
+        if self._console is None:
+            raise ValueError(f"{self.spec.name} has no console")
+        return self._console.path
+
+    @property
+    def serial_port_is_open(self) -> bool:
+        """Whether a tool has the serial port open now."""
+        return self._console is not None and self._console.is_open()
 
     async def power_on(self, cause: str = "power_on") -> None:
         """Start the chip as after the given reset cause."""
@@ -144,6 +160,8 @@ class VirtualBoard:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._console is not None:
+            self._console.close()
 
     # --- the chip's life ---
 
@@ -168,19 +186,23 @@ class VirtualBoard:
                 environment["KERB_UART"] = str(spec.uart)
             if spec.driver_enable_pin is not None:
                 environment["KERB_DE_PIN"] = str(spec.driver_enable_pin)
+            if self._console is not None:
+                environment["KERB_PROMPT"] = self._prompt
             self._cut_at = 0
+            self._prompt = _FRIENDLY
             self._chip = await ChipProcess.start(
-                spec, self._interpreter, environment, self._answer
+                spec, self._interpreter, environment, self._answer, self._console
             )
             await self._become("running")
 
-    async def _stop(self, state: str) -> None:
+    async def _stop(self, state: str, *, watched: bool = False) -> None:
         async with self._lock:
             if self._timer is not None:
                 if self._timer is not asyncio.current_task():
                     self._timer.cancel()
                 self._timer = None
-            self._feed_watchdog(0)
+            if not watched:
+                self._feed_watchdog(0)
             if self.radio is not None:
                 self.radio.power(False)
             chip, self._chip = self._chip, None
@@ -214,6 +236,11 @@ class VirtualBoard:
     async def _restart(self, cause: str) -> None:
         await self._stop("off")
         await self._start(cause)
+
+    async def _restart_softly(self) -> None:
+        """The program starts anew, the chip does not: a started watchdog runs on."""
+        await self._stop("off", watched=True)
+        await self._start("soft")
 
     async def _die(self) -> None:
         await self._stop("dead")
@@ -271,6 +298,23 @@ class VirtualBoard:
 
     def _on_prompt(self) -> None:
         self._later(self._become("prompt"))
+
+    def _on_attend(self, on: bool) -> None:
+        if self._console is not None:
+            self._console.attend(on)
+
+    def _on_interrupt_later(self) -> None:
+        if self._console is not None:
+            self._console.interrupt_later()
+
+    def _on_sync(self) -> str:
+        return "sync"
+
+    def _on_soft_reset(self, prompt: str, writes: int) -> Any:
+        self.flash_writes += writes
+        self._prompt = prompt
+        self._later(self._restart_softly())
+        return Ellipsis
 
     def _on_sleep(self, duration_ms: int, wake_pins: list[list[int]], writes: int) -> Any:
         self.flash_writes += writes

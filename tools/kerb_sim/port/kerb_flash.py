@@ -71,3 +71,33 @@ class Flash:
                 self._file.flush()
                 kerb_host.halt("power_lost", operations)
             return 0
+
+
+class SteadyFlash(Flash):
+    """The same under a console: Ctrl-C is raised after an operation, never inside littlefs.
+
+    On the port no Python runs below littlefs, so nothing can be raised there; here an operation
+    that was broken off is done again (each of them may be) and the interrupt comes later.
+    """
+
+    def readblocks(self, block, buffer, offset=0):
+        try:
+            super().readblocks(block, buffer, offset)
+        except KeyboardInterrupt:
+            super().readblocks(block, buffer, offset)
+            kerb_host.call("interrupt_later")
+
+    def writeblocks(self, block, buffer, offset=0):
+        try:
+            super().writeblocks(block, buffer, offset)
+        except KeyboardInterrupt:
+            super().writeblocks(block, buffer, offset)
+            kerb_host.call("interrupt_later")
+
+    def ioctl(self, operation, argument):
+        try:
+            return super().ioctl(operation, argument)
+        except KeyboardInterrupt:
+            result = super().ioctl(operation, argument)
+            kerb_host.call("interrupt_later")
+            return result

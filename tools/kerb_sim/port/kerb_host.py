@@ -8,6 +8,7 @@ import _thread
 import json
 
 import micropython
+import vfs
 
 CALL_FD = 4
 REPLY_FD = 3
@@ -17,6 +18,9 @@ _calls = open(f"/dev/fd/{CALL_FD}", "wb")
 _replies = open(f"/dev/fd/{REPLY_FD}", "rb")
 _events = open(f"/dev/fd/{EVENT_FD}", "rb")
 
+# The host's file system for the stand-ins alone; also on a board that does not mount it.
+files = vfs.VfsPosix("/")
+
 _lock = _thread.allocate_lock()
 _waiting = []
 _handlers = {}
@@ -24,18 +28,32 @@ _handlers = {}
 
 def call(operation, *arguments):
     """Ask the host and return its answer; OSError with the host's errno if it refuses."""
-    _calls.write(json.dumps([operation, arguments]) + "\n")
-    answer = json.loads(_replies.readline())
+    try:
+        _calls.write(json.dumps([operation, arguments]) + "\n")
+        answer = json.loads(_replies.readline())
+    except KeyboardInterrupt:
+        _catch_up()
+        raise
     if isinstance(answer, dict):
         raise OSError(answer["errno"])
     return answer
+
+
+def _catch_up():
+    """Drop what is left of the answer to a call that Ctrl-C broke off."""
+    _calls.write(json.dumps(["sync", []]) + "\n")
+    while not _replies.readline().endswith(b'"sync"\n'):
+        pass
 
 
 def halt(operation, *arguments):
     """Tell the host that the chip stops here; the process is ended from outside."""
     _calls.write(json.dumps([operation, arguments]) + "\n")
     while True:
-        _replies.readline()
+        try:
+            _replies.readline()
+        except KeyboardInterrupt:
+            pass  # too late to interrupt anything
 
 
 def on(kind, handler):

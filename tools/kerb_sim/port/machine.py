@@ -222,16 +222,16 @@ class RTC:
     """Only its memory: kept over deep sleep and resets, lost with the power."""
 
     def memory(self, data=None):
-        path = "/host" + os.getenv("KERB_RTC")
+        path = os.getenv("KERB_RTC")
         if data is None:
             try:
-                with open(path, "rb") as file:
+                with kerb_host.files.open(path, "rb") as file:
                     return file.read()
             except OSError:
                 return b""
         if len(data) > _RTC_MEMORY_BYTES:
             raise ValueError("buffer too long")
-        with open(path, "wb") as file:
+        with kerb_host.files.open(path, "wb") as file:
             file.write(data)
 
 
@@ -250,4 +250,5 @@ class WDT:
             kerb_host.call("feed")
 
 
-_uart_file = open("/host" + os.getenv("KERB_UART"), "r+b") if os.getenv("KERB_UART") else None
+_uart_path = os.getenv("KERB_UART")
+_uart_file = kerb_host.files.open(_uart_path, "r+b") if _uart_path else None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kerb_tools.interpreter import cache
 from kerb_tools.interpreter.probe import Interpreter, probe
-from kerb_tools.interpreter.routes import ROUTES, RouteError
+from kerb_tools.interpreter.routes import ROUTES, RouteError, cache_name
 
 Say = Callable[[str], None]
 
@@ -51,7 +51,7 @@ def find(
     names = [route] if route else (["built"] if require_built else list(ROUTES))
     for name in names if provision else []:
         try:
-            path = cache.provision(name, ROUTES[name], say)
+            path = cache.provision(cache_name(name), ROUTES[name], say)
         except RouteError as error:
             tried.append(f"  - route {name}: {error}")
             say(f"micropython: route {name} failed: {error}")
@@ -68,7 +68,7 @@ def _candidates() -> list[tuple[Path, str]]:
     if os.environ.get("MICROPYTHON"):
         candidates.append((Path(os.environ["MICROPYTHON"]), "$MICROPYTHON"))
     for name in ROUTES:
-        cached = cache.verified(name)
+        cached = cache.verified(cache_name(name))
         if cached is not None:
             candidates.append((cached, name))
     on_path = shutil.which("micropython")

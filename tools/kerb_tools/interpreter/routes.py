@@ -6,6 +6,7 @@ when it cannot go on. Only the built one has the ESP32's floats and ticks.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -194,6 +195,14 @@ def wheel(result: Path, say: Say) -> None:
         '"import sys, micropython_unix; sys.exit(micropython_unix.main())" "$@"\n'
     )
     wrapper.chmod(0o755)
+
+
+def cache_name(route: str) -> str:
+    """Return the name that a route's result has in the cache: a changed variant is built anew."""
+    if route != "built":
+        return route
+    content = b"".join(path.read_bytes() for path in sorted(_VARIANT.iterdir()))
+    return f"built-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 ROUTES = {"built": built, "debian": debian, "wheel": wheel}

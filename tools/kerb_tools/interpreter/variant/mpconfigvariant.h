@@ -23,3 +23,7 @@ unsigned long kerb_ticks_us(void);
 #define MICROPY_PY_HASHLIB_SHA1 (0)
 
 #include "variants/mpconfigvariant_common.h"
+
+// As on the port: Ctrl-C is raised between two bytecodes, never in the middle of an allocation.
+#undef MICROPY_ASYNC_KBD_INTR
+#define MICROPY_ASYNC_KBD_INTR (0)
