@@ -17,11 +17,12 @@ _PROGRAM = Path(__file__).with_name("probe") / "probe.py"
 class ProbePort:
     """An open port to a probe that runs its program."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, load_ma: int) -> None:
         self._transport = SerialTransport(path)
         self._transport.enter_raw_repl(soft_reset=True)
         self._transport.exec(_PROGRAM.read_bytes())
         self.place_surface(1000, 20.0)
+        self.load(load_ma)
 
     def place_surface(self, distance_mm: float | None, air_c: float) -> None:
         """Play a surface at that distance through air of that temperature."""
@@ -35,9 +36,9 @@ class ProbePort:
         """Close or open the tilt switch."""
         self._transport.exec(f"tilt({on})")
 
-    def load(self, on: bool) -> None:
-        """Put the lamp on its driver, or take it off."""
-        self._transport.exec(f"load({on})")
+    def load(self, load_ma: int) -> None:
+        """Play the lamp's current to the load sense."""
+        self._transport.exec(f"load({(load_ma * 2) + 330})")
 
     def supply(self, on: bool) -> None:
         """Switch the board's supply."""

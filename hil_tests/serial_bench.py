@@ -46,14 +46,12 @@ _SETTINGS = {
         "silence_ms": 1500,
         "log_interval_ms": 60000,
         "fade_ms": 100,
-        "fault_after_ms": 1000,
-        "fault_gap_ms": 1000,
     },
 }
-_LOAD = {
-    "nominal_load_ma": 700,
-    "supply_min_mv": 18000,
-}  # of the rig's lamp, which a probe unplugs
+
+# Only with a probe, which plays the load: an open sense pin would show anything.
+_LOAD_SETTINGS = {"nominal_load_ma": 700, "fault_after_ms": 1000, "fault_gap_ms": 1000}
+_BURNING_MA = 285  # what 700 mA nominal draw at the fail-safe level, 40.7 % of the light
 
 _LOOK = """
 import esp32, machine, os
@@ -69,7 +67,7 @@ import esp32, machine, os
 machine.RTC().memory(b"")
 nvs = esp32.NVS("kerb")
 for key in ("identity", "role_unit", "epoch", "seq_block", "boot_no", "crashes", "burn_s",
-            "switches", "log_began", "starts"):
+            "switches", "starts", "log_began"):
     try:
         nvs.erase_key(key)
     except OSError:
@@ -89,7 +87,7 @@ class SerialBench:
         self._rig = rig
         self._role = role
         self._port = BoardPort(rig.board)
-        self._probe = None if rig.probe is None else ProbePort(rig.probe)
+        self._probe = None if rig.probe is None else ProbePort(rig.probe, _BURNING_MA)
         self._hearing: Hearing | None = None
         self._node_id = b""
 
@@ -152,7 +150,7 @@ class SerialBench:
         files.fs_writefile("/identity.bin", blob)
         settings = _COMMON | _SETTINGS[self._role]
         if self._role == "lamp" and self._probe is not None:
-            settings |= _LOAD
+            settings |= _LOAD_SETTINGS
         files.fs_writefile("/settings.json", json.dumps(settings).encode())
         files.exit_raw_repl()
         self._hearing = Hearing(self._node_id)
@@ -229,14 +227,14 @@ class SerialBench:
     def press_tilt(self) -> None:
         self._need_probe().tilt(True)
 
-    def fail_lamp(self) -> None:
-        self._need_probe().load(False)
-
-    def mend_lamp(self) -> None:
-        self._need_probe().load(True)
-
     def duty_pct(self) -> float:
         return self._need_probe().duty_pct()
+
+    def fail_lamp(self) -> None:
+        self._need_probe().load(0)
+
+    def mend_lamp(self) -> None:
+        self._need_probe().load(_BURNING_MA)
 
     def close(self) -> None:
         if self._hearing is not None:

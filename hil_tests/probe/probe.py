@@ -11,7 +11,7 @@ import time
 
 import machine
 
-TRIGGER, ECHO, AIR, TILT, SERVICE, LAMP, SUPPLY, LOAD = 4, 5, 25, 18, 19, 21, 22, 23
+TRIGGER, ECHO, AIR, LOAD, TILT, SERVICE, LAMP, SUPPLY = 4, 5, 25, 26, 18, 19, 21, 22
 
 _DAC_FULL_MV = 3300
 _PERIOD_TIMEOUT_US = 20000  # the slowest PWM that a lamp may be set to has 10 ms
@@ -20,11 +20,11 @@ _PULSES = 9
 _trigger = machine.Pin(TRIGGER, machine.Pin.IN, machine.Pin.PULL_DOWN)
 _echo = machine.Pin(ECHO, machine.Pin.OUT, value=0)
 _air = machine.DAC(machine.Pin(AIR))
+_load = machine.DAC(machine.Pin(LOAD))
 _tilt = machine.Pin(TILT, machine.Pin.OPEN_DRAIN, value=1)
 _service = machine.Pin(SERVICE, machine.Pin.OPEN_DRAIN, value=1)
 _lamp = machine.Pin(LAMP, machine.Pin.IN)
 _supply = machine.Pin(SUPPLY, machine.Pin.OUT, value=1)
-_load = machine.Pin(LOAD, machine.Pin.OUT, value=1)
 _flight_us = -1
 
 
@@ -49,6 +49,11 @@ def air(millivolt):
     _air.write(millivolt * 255 // _DAC_FULL_MV)
 
 
+def load(millivolt):
+    """Put that voltage to the load sense's pin."""
+    _load.write(millivolt * 255 // _DAC_FULL_MV)
+
+
 def tilt(on):
     """Close or open the tilt switch."""
     _tilt.value(0 if on else 1)
@@ -57,11 +62,6 @@ def tilt(on):
 def service(on):
     """Close or open the service switch."""
     _service.value(0 if on else 1)
-
-
-def load(on):
-    """Put the lamp on its driver, or take it off."""
-    _load.value(1 if on else 0)
 
 
 def supply(on):

@@ -88,8 +88,8 @@ def test_the_probe_is_wired_as_its_program_says() -> None:
         "tilt": ("TILT", "BIN_TILT"),
         "service": ("SERVICE", "SERVICE"),
         "PWM": ("LAMP", "LAMP_PWM"),
+        "load": ("LOAD", "LAMP_LOAD"),
         "supply": ("SUPPLY", ""),
-        "load": ("LOAD", ""),
     }
     assert {name: (int(own), int(other or 0)) for own, other, name in table} == {
         name: (probe[own], board.get(other, 0)) for name, (own, other) in names.items()

@@ -49,6 +49,7 @@ start = time.ticks_us()
 assert did(lambda: machine.Pin.handler(_trigger)) == [(ECHO, 1), (ECHO, 0)]
 assert time.ticks_diff(time.ticks_us(), start) >= 3000
 assert did(lambda: air(902)) == [(AIR, 69)]
+assert did(lambda: load(900)) == [(LOAD, 69)]
 assert did(lambda: tilt(True)) == [(TILT, 0)]
 assert did(lambda: supply(False)) == [(SUPPLY, 0)]
 assert abs(duty_pct() - 40.7) < 0.01

@@ -8,7 +8,7 @@ import select
 import sys
 import time
 
-_KEYS = b"m \r\n\x01\x03"  # what people, kerb monitor and mpremote send first
+_KEYS = b"m \r\n\x01\x02\x03"  # what people, kerb and mpremote send first
 _LOOK_MS = 50
 
 
