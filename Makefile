@@ -5,6 +5,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.kerbstone
+JOBS := 2
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,7 +30,7 @@ typecheck: $(STAMP) ## mypy for the host; pyright with the ESP32's stubs for the
 
 test: $(STAMP) ## everything that a change must pass
 	@$(MAKE) --no-print-directory lint typecheck
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal
 
 mutants: $(STAMP) ## break each mechanism on purpose and expect its test to fail
 	@$(PY) tools/mutants.py

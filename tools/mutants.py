@@ -7,19 +7,24 @@ text that is no longer there, is a failure of this run. docs/testing.md lists th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from rich.console import Console
 from rich.progress import Progress
 
 TOP = Path(__file__).resolve().parents[1]
 _TEST_S = 180
+_WORKERS = 2  # most of a street's time is waiting
 
 
 @dataclass(frozen=True)
@@ -308,25 +313,40 @@ def _red(tree: Path, mutant: Mutant) -> str:
     return "its test stays green" if answer.returncode == 0 else answer.stdout[-300:]
 
 
+def _try_all(wanted: list[Mutant], done: Callable[[Mutant, str], None]) -> None:
+    """Try each mutant, _WORKERS at a time, every worker in a tree of its own."""
+    trees: SimpleQueue[Path] = SimpleQueue()
+
+    def attempt(mutant: Mutant) -> None:
+        tree = trees.get()
+        try:
+            done(mutant, _red(tree, mutant))
+        finally:
+            trees.put(tree)
+
+    with contextlib.ExitStack() as scratch, ThreadPoolExecutor(_WORKERS) as pool:
+        for _ in range(_WORKERS):
+            tree = Path(scratch.enter_context(tempfile.TemporaryDirectory()))
+            _copy(tree)
+            trees.put(tree)
+        list(pool.map(attempt, wanted))
+
+
 def main() -> int:
     """Try every mutant, or those whose name contains an argument."""
     wanted = [m for m in MUTANTS if not sys.argv[1:] or any(a in m.name for a in sys.argv[1:])]
-    console = Console(stderr=True)
     survivors = []
-    with tempfile.TemporaryDirectory() as scratch, Progress(console=console) as progress:
-        tree = Path(scratch)
-        _copy(tree)
+    with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("mutants", total=len(wanted))
-        for mutant in wanted:
-            progress.update(task, description=mutant.name)
-            why = _red(tree, mutant)
-            print(
-                f"{'killed  ' if not why else 'SURVIVED'}  {mutant.name}"
-                + (f": {why}" if why else "")
-            )
+
+        def done(mutant: Mutant, why: str) -> None:
+            verdict = "SURVIVED" if why else "killed  "
+            print(f"{verdict}  {mutant.name}" + (f": {why}" if why else ""), flush=True)
             if why:
                 survivors.append(mutant.name)
             progress.advance(task)
+
+        _try_all(wanted, done)
     print(f"{len(wanted) - len(survivors)} passed, {len(survivors)} failed")
     return 1 if survivors else 0
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import serial
 
 from kerb_tools import board_tree, maintenance
+from kerb_tools.parser import new as parser_of
 
 _IMAGE_OFFSET = "0x1000"  # second-stage bootloader of the original ESP32, ESP-IDF "Bootloader"
 _ESP_IMAGE_MAGIC = 0xE9
@@ -145,7 +146,12 @@ def copy_tree(port: str, tree: Tree, node: Path | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kerb flash", description=__doc__)
+    parser = parser_of(
+        "kerb flash",
+        __doc__,
+        "kerb flash --port /dev/ttyUSB0 --image ESP32_GENERIC.bin --node provisioned/nodes/ID",
+        "kerb flash --port /dev/ttyUSB0   # the firmware alone, after an update",
+    )
     parser.add_argument("--port", required=True, help="such as /dev/ttyUSB0")
     parser.add_argument(
         "--image", type=Path, help="the MicroPython image; without it none is written"

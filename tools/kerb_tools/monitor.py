@@ -16,6 +16,7 @@ from typing import Any
 import serial
 
 from kerb_tools import maintenance
+from kerb_tools.parser import new as parser_of
 
 _READ_S = 0.2
 
@@ -49,7 +50,12 @@ def _prepare(port: Any, options: argparse.Namespace) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run the command until Ctrl-C; status 2: the port cannot be opened, 1: no maintenance."""
-    parser = argparse.ArgumentParser(prog="kerb monitor", description=__doc__)
+    parser = parser_of(
+        "kerb monitor",
+        __doc__,
+        "kerb monitor --port /dev/ttyUSB0 --reset",
+        "kerb monitor --port /dev/ttyUSB0 --maintenance",
+    )
     parser.add_argument("--port", required=True, help="such as /dev/ttyUSB0")
     parser.add_argument("--baud", type=int, default=115200, help="[%(default)s]")
     parser.add_argument("--for", dest="for_s", type=float, help="stop after that many seconds")
