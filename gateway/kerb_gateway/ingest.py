@@ -276,6 +276,14 @@ class Ingest:
 
     # --- commits ---
 
+    @property
+    def durable_at(self) -> int:
+        """The value of `commits` from which on everything that was taken so far is durable.
+
+        A commit that is running holds only what was taken before it began.
+        """
+        return self.commits + (2 if self._lock.locked() else 1)
+
     def hurry(self) -> None:
         """Commit at the next turn instead of at the interval's end."""
         self._due.set()

@@ -46,7 +46,7 @@ class _Unit:
     failures: int = 0
     stream: Stream | None = None
     fetched_seq: int = 0
-    fetched_at_commit: int = -1
+    durable_at: int = 0  # of Ingest.commits: from then on fetched_seq may be acknowledged
     identified: bool = False
     complaint: str = ""  # the last one logged: the same one is not said again and again
 
@@ -124,7 +124,7 @@ class ModbusBus:
             await self._fetch(unit.node, stream)
         if stream.accounted_seq() != unit.fetched_seq:
             unit.fetched_seq = stream.accounted_seq()
-            unit.fetched_at_commit = self._ingest.commits
+            unit.durable_at = self._ingest.durable_at
 
     async def _identify(self, unit: _Unit) -> None:
         answer = await self._request(
@@ -179,8 +179,8 @@ class ModbusBus:
         return any(one[1] == records.LAMP and one[15] & 0x0F for one in packed)
 
     def _ack(self, unit: _Unit) -> dict[str, int]:
-        """Return the acknowledgement registers: only what a COMMIT since then holds."""
-        if unit.stream is None or self._ingest.commits <= unit.fetched_at_commit:
+        """Return the acknowledgement registers: only what a COMMIT holds."""
+        if unit.stream is None or self._ingest.commits < unit.durable_at:
             return {"ack_epoch": 0, "ack_seq": 0}
         return {"ack_epoch": unit.stream.epoch, "ack_seq": unit.fetched_seq}
 
