@@ -42,8 +42,12 @@ _BUSY_MS = 2000
 class Store:
     """An open database; every method is awaited from the event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    ) -> None:
+        """connect: what opens the file, in place of sqlite3's own."""
         self._path = path
+        self._connect_to = connect
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
         self.gw_epoch = ""
@@ -65,7 +69,9 @@ class Store:
     def _connect(self) -> None:
         connection = None
         try:
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            connection = self._connect_to(
+                self._path, isolation_level=None, check_same_thread=False
+            )
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = full")
             connection.execute(f"pragma busy_timeout = {_BUSY_MS}")
