@@ -113,6 +113,7 @@ class Gateway:
             ledger,
             self._clock,
             self._log,
+            commit=ingest.commit_or_full,
             keep_s=config.store.keep_days * 86400,
             max_bytes=config.store.max_mb * _MB,
         )
