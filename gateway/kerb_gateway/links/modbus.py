@@ -117,7 +117,8 @@ class ModbusBus:
         if not status["epoch"]:
             return
         stream = await self._ingest.epoch(unit.node, status["epoch"], status["last_seq"])
-        unit.stream = stream
+        if unit.stream is not stream:  # another epoch: what was fetched of the old one ends here
+            unit.stream, unit.fetched_seq = stream, 0
         for _ in range(_READS_A_POLL):
             if not stream.gaps:
                 break
