@@ -183,7 +183,7 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-def _copy(target: Path) -> None:
+def copy_tree(target: Path) -> None:
     """Copy what git tracks, and what it does not know yet, into `target`."""
     names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
@@ -225,7 +225,7 @@ def main() -> int:
     survivors = []
     with tempfile.TemporaryDirectory() as scratch, Progress(console=console) as progress:
         tree = Path(scratch)
-        _copy(tree)
+        copy_tree(tree)
         task = progress.add_task("mutants", total=len(wanted))
         for mutant in wanted:
             progress.update(task, description=mutant.name)

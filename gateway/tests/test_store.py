@@ -322,7 +322,13 @@ def test_old_rows_go_by_lived_hours_and_only_when_delivered(tmp_path: Path) -> N
         clock = Hours()
         commit = parts.ingest.commit_or_full
         keeper = Retention(
-            parts.store, parts.ledger, clock, log, commit=commit, keep_s=3 * 3600, max_bytes=1 << 30
+            parts.store,
+            parts.ledger,
+            clock,
+            log,
+            commit=commit,
+            keep_s=3 * 3600,
+            max_bytes=1 << 30,
         )
         for hour in range(1, 7):
             for seq in range(hour * 10 - 9, hour * 10 + 1):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kerb_gateway.crypto import Ecb, new_ecb
 from kerb_wire import advert, bthome, keys, provisioning, records
@@ -28,6 +28,7 @@ _DOOR_BACKLOG = 150
 _DOOR_S = 2.0
 _HISTORY = 260  # adverts that somebody may have written down
 _EVENT_ODDS = 0.004
+_ROW: Any = records.FILL_LAYOUT.Row
 _PERIODIC = code(EVENTS, "periodic")
 _BOOT = code(EVENTS, "boot")
 _SERVICE = code(EVENTS, "service")
@@ -109,7 +110,7 @@ class Bin:
         interval_s = _DRAIN_WAKE_S if street.calm else WAKE_S
         street.timeline.after(interval_s * self._random.uniform(0.97, 1.03), self.wake)
 
-    def sealed(self, row: records.FILL_LAYOUT.Row) -> bytes:  # type: ignore[name-defined]
+    def sealed(self, row: Any) -> bytes:
         """Return the advert's service data of a record."""
         objects = advert.objects_of(row, self.log.epoch)
         return bthome.seal(self._ecb, self.address, row.seq, objects)
@@ -127,7 +128,7 @@ class Bin:
             return _SERVICE
         return _TILT if self._random.random() < _EVENT_ODDS else _PERIODIC
 
-    def _measure(self, seq: int, event: int) -> records.FILL_LAYOUT.Row:  # type: ignore[name-defined]
+    def _measure(self, seq: int, event: int) -> Any:
         random = self._random
         backlog = min(255, seq - 1 - self._acked_seq)
         opens = (
@@ -138,7 +139,7 @@ class Bin:
             flags |= FLAG_SERVICE
         draw = random.random()
         distance_mm = int(200 + 1800 * draw)
-        return records.FILL_LAYOUT.Row(
+        return _ROW(
             records.RECORD_VERSION,
             records.FILL,
             self._boot_no,

@@ -1,6 +1,6 @@
 """How often what goes wrong, and the seeded chance that decides it.
 
-Rule: each part draws from a generator of its own, so that one more draw here changes nothing there.
+Rule: each part draws from a generator of its own: one more draw here changes nothing there.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Odds:
     # each node
     absences_a_year: float = 10
     power_cuts_a_year: float = 20
-    brownouts_a_year: float = 12
+    brownouts_a_year: float = 24
     new_epochs_a_year: float = 3
     damaged_rows_a_year: float = 10
     # commands

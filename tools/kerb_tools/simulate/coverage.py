@@ -7,7 +7,7 @@ was answered, so that a wrong answer shows as a branch of its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 BRANCHES = (
@@ -34,8 +34,10 @@ UNREACHABLE = {
 class Coverage:
     """Counts classifications."""
 
-    def __init__(self) -> None:
+    def __init__(self, classified: Callable[..., None]) -> None:
+        """classified: is told of each, too."""
         self.taken: Counter[str] = Counter()
+        self._classified = classified
 
     def counting(self, classify: Callable[..., str]) -> Callable[..., str]:
         """Return a classify that counts what it answers."""
@@ -44,14 +46,11 @@ class Coverage:
             answer = classify(stream, seq, digest, authenticated=authenticated)
             how = "authenticated" if authenticated else "live"
             self.taken[f"{_place(stream, seq, digest, answer)}, {how}: {answer}"] += 1
+            self._classified(stream, seq, answer, live=not authenticated)
             return answer
 
         return counted
 
-    def missed(self, taken: Mapping[str, int], least: int) -> list[str]:
-        """Return the reachable branches that were taken fewer than `least` times."""
-        wanted: Iterable[str] = (name for name in BRANCHES if name not in UNREACHABLE)
-        return [name for name in wanted if taken.get(name, 0) < least]
 
 
 def _place(stream: Any, seq: int, digest: bytes, answer: str) -> str:

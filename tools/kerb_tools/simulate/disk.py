@@ -27,7 +27,12 @@ _SEEN = (
     ("insert", "streams", "", "new.stream_no, new.node_no, new.epoch"),
     ("insert", "readings", "", "new.reading_no, new.stream_no, new.seq, new.via"),
     ("delete", "readings", "", "old.reading_no, old.stream_no, old.seq"),
-    ("insert", "losses", "", "new.loss_no, new.stream_no, new.first_seq, new.last_seq, new.reason"),
+    (
+        "insert",
+        "losses",
+        "",
+        "new.loss_no, new.stream_no, new.first_seq, new.last_seq, new.reason",
+    ),
     ("insert", "outbox", "", "new.outbox_no, new.kind, new.row_no, new.topic, new.payload"),
     ("delete", "outbox", "", "old.outbox_no"),
     ("insert", "dead_letters", "", "new.outbox_no"),

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from kerb_check.model import Finding
 from kerb_wire import records, words
+from kerb_wire.limits import JUMP_LIMIT
 
 from kerb_tools.simulate.commandbook import CommandBook
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from kerb_tools.simulate.street import Street
 
 _STORED, _LOST, _ARRIVED = 1, 2, 4
+_YOUNG_S = 7200.0  # so long a stored reading is certainly among the recent digests
 _FILL = struct.Struct("<BBHIIHBBhBBBBBB")
 _LAMP = struct.Struct("<BBHIIBBBBII")
 _decode = msgspec.json.Decoder().decode
@@ -44,6 +47,7 @@ class Book:
     truth: dict[int, bytes] = field(default_factory=dict)
     flags: bytearray = field(default_factory=bytearray)
     top_seq: int = 0  # highest number that was stored or declared lost
+    top_s: float = 0.0  # when it was stored
     settled_seq: int = 0  # everything up to here has arrived or is declared lost
 
     def of(self, seq: int) -> int:
@@ -66,6 +70,7 @@ class _Batch:
     buried: list[tuple[Any, ...]] = field(default_factory=list)
     removed: list[tuple[Any, ...]] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
+    began_again: list[str] = field(default_factory=list)  # nodes that had a stream before
 
 
 class Judge:
@@ -84,7 +89,7 @@ class Judge:
         self.repeated_rows = 0
         self.lost_rows = 0
         self.left_in_ended_epochs = 0
-        self._at_commit = {
+        self._at_commit: dict[str, Callable[..., None]] = {
             "insert streams": self._stream,
             "insert readings": self._reading,
             "insert losses": self._loss,
@@ -118,8 +123,9 @@ class Judge:
         """A node was told that everything up to `seq` is durable: is it?"""
         self._street.trace.note(f"ack {node} {seq}")
         rows = self._street.disk.execute(
-            "select s.last_seq, (select min(first_seq) from gaps g where g.stream_no = s.stream_no)"
-            " from streams s join nodes n using (node_no) where n.node_id = ? and s.epoch = ?",
+            "select s.last_seq, (select min(first_seq) from gaps g where g.stream_no = "
+            "s.stream_no) from streams s join nodes n using (node_no) "
+            "where n.node_id = ? and s.epoch = ?",
             [node, epoch],
         ).fetchall()
         durable_seq = 0
@@ -128,6 +134,16 @@ class Judge:
         if seq > durable_seq:
             self.found("acked before its commit", f"{node}/{epoch}/{seq}", f"{durable_seq} is")
 
+    def classified(self, stream: Any, seq: int, answer: str, *, live: bool) -> None:
+        """The gateway has judged a number: two rules that no stored row shows."""
+        name = f"{stream.node.node_id}/{stream.epoch}/{seq}"
+        if live and answer == "accepted" and seq - stream.last_seq > JUMP_LIMIT:
+            self.found("a jump was believed", name, f"after {stream.last_seq}")
+        book = self._book(stream.node.node_id, stream.epoch)
+        young = self._street.timeline.now_s - book.top_s < _YOUNG_S
+        if answer == "replay" and seq == book.top_seq and book.of(seq) & _STORED and young:
+            self.found("a repetition was taken for a replay", name)
+
     # --- the database ---
 
     def committed(self, seen: list[tuple[Any, ...]]) -> None:
@@ -135,13 +151,16 @@ class Judge:
         batch = _Batch()
         for what, *row in seen:
             self._at_commit[what](batch, *row)
+        for node in batch.began_again:
+            if not any(loss[1] == node and loss[4] is None for loss in batch.losses.values()):
+                self.found("tail not declared", node, "a new epoch ended the old one")
         if batch.readings:
             book, seq = next(iter(batch.readings.values()))
             self.found("no outbox row", f"{book.node}/{book.epoch}/{seq}")
         for (outbox_no,) in batch.buried:
             self._dead_letter(outbox_no)
-        for row in batch.removed:
-            self._removed(*row)
+        for number, *reading in batch.removed:
+            self._removed(number, *reading)
         first_no = next(iter(self._waiting), None)
         for mark in batch.marks:
             if first_no is not None and mark >= first_no:
@@ -153,6 +172,8 @@ class Judge:
         rows = self._street.disk.execute(
             "select node_id from nodes where node_no = ?", [node_no]
         ).fetchall()
+        if any(book.node == rows[0][0] for book in self._streams.values()):
+            batch.began_again.append(rows[0][0])
         self._streams[stream_no] = self._book(rows[0][0], epoch)
 
     def _reading(self, batch: _Batch, number: int, stream_no: int, seq: int, via: str) -> None:
@@ -167,7 +188,8 @@ class Judge:
         if via == "advert" and seq <= book.top_seq:
             self.found("live below the watermark", name, f"{book.top_seq} is stored")
         book.set(seq, _STORED)
-        book.top_seq = max(book.top_seq, seq)
+        if seq > book.top_seq:
+            book.top_seq, book.top_s = seq, self._street.timeline.now_s
         batch.readings[number] = (book, seq)
 
     def _loss(
@@ -358,9 +380,8 @@ def _loss_key(message: dict[str, Any]) -> tuple[Any, ...]:
 def _is_same(record: bytes, message: dict[str, Any]) -> bool:
     """Tell whether a message says what its node's record says; times only if it carries them."""
     if record[1] == records.FILL:
-        _, _, boot_no, _, uptime_s, mm, sigma, quality, tenths, battery, event, _, _, flags, log = (
-            _FILL.unpack(record)
-        )
+        _, _, boot_no, _, uptime_s, mm, sigma, quality, tenths, *more = _FILL.unpack(record)
+        battery, event, _, _, flags, log = more
         same = (
             message["distance_mm"] == (None if mm == records.NO_DISTANCE else mm)
             and message["sigma_mm"] == sigma
@@ -385,5 +406,5 @@ def _is_same(record: bytes, message: dict[str, Any]) -> bool:
             and (message["command_no"] or 0) == command_no
         )
     if message["via"] == "advert":
-        return same
+        return bool(same)
     return bool(same and (message["boot_no"], message["uptime_s"]) == (boot_no, uptime_s))

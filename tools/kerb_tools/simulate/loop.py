@@ -15,7 +15,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from kerb_gateway.errors import GatewayError
+from kerb_gateway.errors import GatewayError, StoreError
 
 from kerb_tools.simulate.timeline import Timeline
 
@@ -34,6 +34,7 @@ class SimulatedLoop(BaseEventLoop):
         self._timeline = timeline
         self._random = random
         self._disk_free_s = 0.0
+        self.deaths: list[str] = []
         self._clock_resolution = _RESOLUTION_S
         self._ready: deque[asyncio.Handle]  # both are BaseEventLoop's own
         self._scheduled: list[asyncio.TimerHandle]
@@ -48,7 +49,7 @@ class SimulatedLoop(BaseEventLoop):
         logs, ends the run here.
         """
         ready, scheduled = self._ready, self._scheduled
-        while scheduled and scheduled[0]._cancelled:  # type: ignore[attr-defined]
+        while scheduled and scheduled[0]._cancelled:
             self._due()
         if not ready:
             limit_s = scheduled[0].when() if scheduled else float("inf")
@@ -86,12 +87,18 @@ class SimulatedLoop(BaseEventLoop):
         self.call_at(self._disk_free_s, _work, future, func, args)
         return future
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """A task of nobody's has died: of a failed write it may, of anything else it may not."""
+        error = context.get("exception")
+        if not isinstance(error, StoreError):
+            self.deaths.append(f"{context['message']}: {error!r}")
+
     def bury(self) -> None:
         """Drop everything that the dead process had in memory."""
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with contextlib.suppress(RuntimeError):  # its last words are not heard
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
         self.close()
 
 

@@ -7,10 +7,12 @@ there is none.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
 from kerb_tools.simulate import disk
+from kerb_tools.simulate.bin import Bin
 from kerb_tools.simulate.timeline import YEAR_S, Crash
 
 if TYPE_CHECKING:
@@ -50,16 +52,17 @@ class Mishaps:
             self._node(node)
 
     def _node(self, node: Node) -> None:
+        """Plan what befalls one node, and who misuses its adverts."""
         odds, air = self._street.odds, self._street.air
         bins = sum(one.role == "bin" for one in self._street.nodes.values())
-        self._every(odds.absences_a_year, lambda: self._absence(node))
+        self._every(odds.absences_a_year, partial(self._absence, node))
         self._every(odds.power_cuts_a_year, node.power_cut)
         self._every(odds.brownouts_a_year, node.brown_out)
         self._every(odds.new_epochs_a_year, node.new_epoch)
         self._every(odds.damaged_rows_a_year, lambda: node.log.damage(self._random.random()))
-        if node.role == "bin":
-            self._every(odds.replays_a_year / bins, lambda: air.replay(node))
-            self._every(odds.forgeries_a_year / bins, lambda: air.forge(node))
+        if isinstance(node, Bin):
+            self._every(odds.replays_a_year / bins, partial(air.replay, node))
+            self._every(odds.forgeries_a_year / bins, partial(air.forge, node))
 
     def _every(self, a_year: float, call: Callable[[], None]) -> None:
         if not a_year:

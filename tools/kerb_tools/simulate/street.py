@@ -52,10 +52,10 @@ class Street:
         self.topics = Topics("north", "gw1")
         self.timeline = Timeline()
         self.trace = Trace(self.timeline)
-        self.coverage = Coverage()
         self.machine = Machine(self.timeline)
         self.disk = new_disk(self)
         self.judge = Judge(self)
+        self.coverage = Coverage(self.judge.classified)
         self.air = Air(self, generator(seed, "air"))
         self.bus = Bus(self, generator(seed, "bus"))
         self.broker = Broker(self, generator(seed, "broker"))
@@ -163,6 +163,8 @@ class Street:
                 self.broker.client = None
             loop.bury()
             self.disk.close()
+        if loop.deaths:
+            self.judge.found("a task died", loop.deaths[0])
 
     def _down(self) -> None:
         """The time until the next start."""

@@ -14,7 +14,7 @@ YEAR_S = 365 * 86400.0
 
 
 class Crash(SystemExit):
-    """The gateway's process is gone. SystemExit, because asyncio lets only that through at once."""
+    """The gateway's process is gone. A SystemExit, which asyncio lets through at once."""
 
 
 class Stalled(RuntimeError):
