@@ -52,7 +52,7 @@ class Disk(sqlite3.Connection):
         self._street = street
         self._seen: list[tuple[Any, ...]] = []
         self._fault = ""
-        self._broken = False  # an error was reported: the process must end
+        self.broken = False  # an error was reported: the process must end
         self._changes = 0
         self.full_until_s = 0.0
         self._room_until_s = 0.0
@@ -74,13 +74,13 @@ class Disk(sqlite3.Connection):
     def reopen(self, *_: Any, **__: Any) -> Disk:
         """Be opened by a new process: an unfinished transaction never was."""
         self.close()
+        self.broken = False
         return self
 
     def close(self) -> None:
         """Forget what was not committed; the file stays."""
         self._seen.clear()
         self._fault = ""
-        self._broken = False
         if self.in_transaction:
             super().execute("rollback")
 
@@ -106,7 +106,7 @@ class Disk(sqlite3.Connection):
         return super().execute(sql, parameters)
 
     def _commit(self) -> sqlite3.Cursor:
-        if self._broken:
+        if self.broken:
             self._street.judge.found("wrote on after an I/O error", "disk")
         fault, self._fault = self._fault, ""
         now_s = self._street.timeline.now_s
@@ -115,7 +115,7 @@ class Disk(sqlite3.Connection):
         if fault == CRASH_BEFORE:
             raise Crash
         if fault == ERROR_BEFORE:
-            self._broken = True
+            self.broken = True
             raise _error(sqlite3.SQLITE_IOERR, "disk I/O error")
         if self._room_until_s < now_s < self.full_until_s:
             raise _error(sqlite3.SQLITE_FULL, "database or disk is full")
@@ -125,7 +125,7 @@ class Disk(sqlite3.Connection):
         if fault == CRASH_AFTER:
             raise Crash
         if fault == ERROR_AFTER:
-            self._broken = True
+            self.broken = True
             raise _error(sqlite3.SQLITE_IOERR, "disk I/O error")
         return cursor
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kerb_check.model import Finding
 from kerb_gateway.config import Config, Secrets
-from kerb_gateway.errors import StoreError
+from kerb_gateway.errors import StoreError, StoreFull
 from kerb_gateway.uplink.topics import Topics
 
 from kerb_tools.simulate.air import Air
@@ -153,6 +153,8 @@ class Street:
             self.trace.note("the process is gone")
         except StoreError as error:
             self.trace.note(f"the process has ended: {error}")
+            if not self.disk.broken and not isinstance(error, StoreFull):
+                self.judge.found("the process ended by itself", str(error))
         finally:
             self.alive = False
             self._gateway = None
