@@ -1,4 +1,4 @@
-"""The simulation: the same seed is the same run, a sound gateway shows nothing, a broken one does."""
+"""The simulation: a seed is one run, a sound gateway shows nothing, a broken one does."""
 
 from __future__ import annotations
 

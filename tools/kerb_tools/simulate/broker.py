@@ -65,9 +65,12 @@ class Broker:
         self._street.trace.note(f"broker down for {for_s:.0f} s")
         if self.client is not None:
             self.client.lost()
-        self._street.timeline.after(for_s, self._comes_up)
+        self._street.timeline.after(for_s, self.comes_up)
 
-    def _comes_up(self) -> None:
+    def comes_up(self) -> None:
+        """It can be reached again."""
+        if self.up:
+            return
         self.up = True
         self._street.trace.note("broker up")
         if self.client is not None:

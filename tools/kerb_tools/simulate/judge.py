@@ -157,6 +157,9 @@ class Judge:
         if batch.readings:
             book, seq = next(iter(batch.readings.values()))
             self.found("no outbox row", f"{book.node}/{book.epoch}/{seq}")
+        for _, node, epoch, _, last, _ in batch.losses.values():
+            book = self._book(node, epoch)  # only now: losses are written before readings
+            book.top_seq = max(book.top_seq, last or 0)
         for (outbox_no,) in batch.buried:
             self._dead_letter(outbox_no)
         for number, *reading in batch.removed:
@@ -203,7 +206,6 @@ class Judge:
             return
         for seq in range(first, last + 1):
             self._lose(book, seq, why)
-        book.top_seq = max(book.top_seq, last)
 
     def _lose(self, book: Book, seq: int, why: str) -> None:
         name, known = f"{book.node}/{book.epoch}/{seq}", book.of(seq)
@@ -316,8 +318,10 @@ class Judge:
         if not _is_same(book.truth[seq], message):
             self.found("altered", message["id"], f"{book.truth[seq].hex()} became {message}")
         self._street.trace.note(f"arrived {message['id']}")
+        if known & _LOST and not known & _ARRIVED:
+            self.found("arrived after it was declared lost", message["id"])
         entry = self._waiting.pop(outbox_no, None)
-        if entry is None and not known & (_ARRIVED | _LOST):
+        if entry is None and not known & _ARRIVED:
             self.found("from an unknown row", message["id"], f"outbox row {outbox_no}")
         if entry is not None and (entry[1] is not book or entry[2] != seq):
             self.found("from another row", message["id"], f"outbox row {outbox_no}")

@@ -189,6 +189,7 @@ class Street:
         self.trace.note("calm")
         self.calm = True
         self.disk.full_until_s = 0.0
+        self.broker.comes_up()
         for node in self._list():
             node.away_until_s = 0.0
 
