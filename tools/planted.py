@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 _RUN_S = 900
+DENSE = 6  # mishaps so many times as often as in a campaign of years
 _DAYS_A_YEAR = 365
 _RUN = "from kerb_tools.cli import main; main()"
 
@@ -35,7 +36,7 @@ class Bug:
     new: str
     found: str
     seed: int = 1
-    days: int = 10
+    days: int = 6
 
 
 INGEST = "gateway/kerb_gateway/ingest.py"
@@ -167,7 +168,7 @@ def run_in(tree: Path, seed: int, days: float) -> tuple[str, str]:
     try:
         answer = subprocess.run(
             [sys.executable, "-c", _RUN, "simulate", "--json", "--jobs", "1",
-             "--seed", str(seed), "--years", years],
+             "--seed", str(seed), "--years", years, "--dense", str(DENSE)],
             cwd=tree, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
             timeout=_RUN_S,
         )  # fmt: skip

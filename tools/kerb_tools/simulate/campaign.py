@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from kerb_tools.simulate.chance import Odds
 from kerb_tools.simulate.street import Street
 
 
@@ -56,10 +57,10 @@ class Campaign:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def run_one(seed: int, years: float, nodes: int) -> Year:
-    """Run one street."""
+def run_one(seed: int, years: float, nodes: int, dense: float) -> Year:
+    """Run one street; dense: mishaps happen so many times as often."""
     began = time.monotonic()
-    street = Street(seed, years, nodes)
+    street = Street(seed, years, nodes, Odds().times(dense))
     finding = street.run()
     judge = street.judge
     counts = {
@@ -84,14 +85,16 @@ def run_one(seed: int, years: float, nodes: int) -> Year:
     )
 
 
-def _one(task: tuple[int, float, int]) -> Year:
+def _one(task: tuple[int, float, int, float]) -> Year:
     return run_one(*task)
 
 
-def run(seed: int, years: float, nodes: int, jobs: int) -> Iterator[Year]:
+def run(
+    seed: int, years: float, nodes: int, *, dense: float = 1.0, jobs: int = 1
+) -> Iterator[Year]:
     """Run the years, `jobs` processes side by side; yields them in order, to the first finding."""
     whole = math.ceil(years)
-    tasks = [(seed + n, min(1.0, years - n), nodes) for n in range(whole)]
+    tasks = [(seed + n, min(1.0, years - n), nodes, dense) for n in range(whole)]
     if jobs == 1 or whole == 1:
         yield from _to_the_first_finding(map(_one, tasks))
         return

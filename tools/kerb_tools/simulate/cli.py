@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first year [1]")
     parser.add_argument("--years", type=float, default=0.05, help="gateway-years [0.05]")
     parser.add_argument("--nodes", type=int, default=20, help="of each gateway [20]")
+    parser.add_argument("--dense", type=float, default=1, help="mishaps so much as often [1]")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes [all cores]")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     chosen = parser.parse_args(arguments)
@@ -39,16 +40,18 @@ def main(arguments: list[str]) -> int:
     ran = campaign.Campaign()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("gateway-years", total=chosen.years)
-        for year in campaign.run(chosen.seed, chosen.years, chosen.nodes, chosen.jobs):
+        for year in campaign.run(
+            chosen.seed, chosen.years, chosen.nodes, dense=chosen.dense, jobs=chosen.jobs
+        ):
             ran.years.append(year)
             progress.advance(task, year.years)
     result = _result(ran, chosen.seed, chosen.years)
     if chosen.json:
-        _say_finding(ran, chosen.nodes, sys.stderr)
+        _say_finding(ran, chosen, sys.stderr)
         print(result.as_json())
     else:
         _show(ran, result)
-        _say_finding(ran, chosen.nodes, sys.stdout)
+        _say_finding(ran, chosen, sys.stdout)
     return 1 if ran.finding else 0
 
 
@@ -94,10 +97,11 @@ def _show(ran: campaign.Campaign, result: Result) -> None:
     result.show(console)
 
 
-def _say_finding(ran: campaign.Campaign, nodes: int, file: object) -> None:
+def _say_finding(ran: campaign.Campaign, chosen: argparse.Namespace, file: object) -> None:
     year = ran.finding
     if year is None:
         return
     lines = [*year.tail[-_TAIL_LINES:], f"FOUND {year.finding}"]
-    lines.append(f"again: kerb simulate --seed {year.seed} --years {year.years:g} --nodes {nodes}")
+    again = f"--years {year.years!r} --nodes {chosen.nodes} --dense {chosen.dense:g}"
+    lines.append(f"again: kerb simulate --seed {year.seed} {again}")
     print("\n".join(lines), file=file)  # type: ignore[call-overload]

@@ -104,7 +104,7 @@ class Street:
         }
         config = Config.model_validate(table)
         # So small that an outage of some days leaves no room: the check allows no such value.
-        store = config.store.model_copy(update={"max_mb": 2})
+        store = config.store.model_copy(update={"max_mb": 1})
         keys = {node.node_id: node.root_key for node in self._list()}
         secrets = Secrets.model_validate({"keys": keys})
         return config.model_copy(update={"store": store}), secrets
