@@ -1,6 +1,6 @@
 # `make help` lists what there is. Each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint typecheck mutants board docs lock clean
+.PHONY: help setup demo test lint typecheck mutants faults planted board docs lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -34,6 +34,12 @@ test: $(STAMP) ## everything that a change must pass
 
 mutants: $(STAMP) ## break each mechanism on purpose and expect its test to fail
 	@$(PY) tools/mutants.py
+
+faults: $(STAMP) ## 15 gateway-years of simulated faults; options: make faults FAULTS="--seed 100"
+	@$(VENV)/bin/kerb simulate --years 15 --json $(FAULTS)
+
+planted: $(STAMP) ## plant known bugs and let the simulation find each of them
+	@$(PY) tools/planted.py
 
 board: $(STAMP) ## build/board/: the tree as it lies on an ESP32
 	@$(VENV)/bin/kerb board

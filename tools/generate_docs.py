@@ -12,6 +12,7 @@ from pathlib import Path
 from kerb_wire import messages, records, registers, settings, words
 from kerb_wire.layout import Layout
 from mutants import MUTANTS
+from planted import PLANTED
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -160,6 +161,13 @@ def mutant_list() -> str:
     return "\n".join(lines) + "\n"
 
 
+def planted_list() -> str:
+    """Return the planted bugs as a table."""
+    lines = ["| Planted | In | Seed | Days | Found as |", "|---|---|---|---|---|"]
+    lines += [f"| {b.name} | {b.file} | {b.seed} | {b.days} | {b.found} |" for b in PLANTED]
+    return "\n".join(lines) + "\n"
+
+
 def between(text: str, mark: str, content: str) -> str:
     """Return `text` with `content` between the marks <!-- mark: begin --> and end."""
     begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
@@ -174,7 +182,9 @@ def pages() -> dict[Path, str]:
         DOCS / "register-map.md": register_map(),
         DOCS / "settings.md": settings_page(),
         wire_page: between(wire_page.read_text(), "generated", wire()),
-        testing: between(testing.read_text(), "mutants", mutant_list()),
+        testing: between(
+            between(testing.read_text(), "mutants", mutant_list()), "planted", planted_list()
+        ),
     }
 
 

@@ -278,7 +278,7 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-def _copy(target: Path) -> None:
+def copy_tree(target: Path) -> None:
     """Copy what git tracks, and what it does not know yet, into `target`."""
     names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
@@ -327,7 +327,7 @@ def _try_all(wanted: list[Mutant], done: Callable[[Mutant, str], None]) -> None:
     with contextlib.ExitStack() as scratch, ThreadPoolExecutor(_WORKERS) as pool:
         for _ in range(_WORKERS):
             tree = Path(scratch.enter_context(tempfile.TemporaryDirectory()))
-            _copy(tree)
+            copy_tree(tree)
             trees.put(tree)
         list(pool.map(attempt, wanted))
 

@@ -115,10 +115,11 @@ class Gateway:
             ledger,
             self._clock,
             self._log,
+            commit=ingest.commit_or_full,
             keep_s=config.store.keep_days * 86400,
             max_bytes=config.store.max_mb * _MB,
         )
-        jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog()]
+        jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog(), store.failure()]
         jobs += [self._hourly(retention)]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]

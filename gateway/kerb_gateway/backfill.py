@@ -24,7 +24,7 @@ from kerb_wire.words import FLAG_CONNECTABLE, FLAG_SERVICE
 from kerb_gateway.clock import Clock
 from kerb_gateway.crypto import new_ecb
 from kerb_gateway.errors import LinkError
-from kerb_gateway.ingest import Ingest, Outcome
+from kerb_gateway.ingest import REPLAY, TAMPERED, Ingest, Outcome
 from kerb_gateway.model import Heard, Node, Stream
 
 _ANSWER_S = 2.0
@@ -97,6 +97,8 @@ class Backfill:
         node = outcome.node
         if node is None or self._ingest.full:
             return False  # a full disk could not keep what would be fetched
+        if outcome.kind in (REPLAY, TAMPERED):
+            return False  # whoever sent it, it does not say that the node's door is open now
         attempts = self._attempts.setdefault(node.node_id, _Attempts(heard, outcome))
         attempts.heard, attempts.outcome = heard, outcome
         if node.node_id in self._busy or not self._has_work(node, outcome):

@@ -305,19 +305,19 @@ class Commands:
             command.next_try_ms = self._clock.boottime_ms() + self._retry_ms
 
     async def _try_once(self, command: Command) -> None:
-        now_ms = self._clock.boottime_ms()
-        if now_ms >= command.expires_ms and not command.sent:
+        if self._clock.boottime_ms() >= command.expires_ms and not command.sent:
             self._end(command, "expired", detail="its life ended before the lamp could be asked")
             await self._ingest.commit()
             return
         if not command.sent:
+            # From here on a newer command waits for this one instead of superseding it.
+            command.sent = True
             # Stored first: after a crash it must be known that the lamp may have got it.
             self._ledger.add(
                 ("update commands set state = 'sent' where command_no = ?", [command.command_no])
             )
-            await self._ingest.commit()
-            command.sent = True
-        life_s = max(0, min(_LIFE_MAX_S, (command.expires_ms - now_ms) // 1000))
+            await self._ingest.commit()  # may take long: a full disk
+        left_s = (command.expires_ms - self._clock.boottime_ms()) // 1000
         try:
             status = await self._buses[command.node.bus or ""].exchange(
                 command.node,
@@ -326,7 +326,7 @@ class Commands:
                     "new_level_pct": command.level_pct,
                     "new_fade_ms": command.fade_ms,
                     "new_hold_s": command.hold_s,
-                    "new_life_s": life_s,
+                    "new_life_s": max(0, min(_LIFE_MAX_S, left_s)),
                 },
             )
         except (LinkError, RemoteFault) as error:

@@ -276,6 +276,14 @@ class Ingest:
 
     # --- commits ---
 
+    @property
+    def durable_at(self) -> int:
+        """The value of `commits` from which on everything that was taken so far is durable.
+
+        A commit that is running holds only what was taken before it began.
+        """
+        return self.commits + (2 if self._lock.locked() else 1)
+
     def hurry(self) -> None:
         """Commit at the next turn instead of at the interval's end."""
         self._due.set()
@@ -288,15 +296,22 @@ class Ingest:
         async with self._lock:
             while self._ledger.waiting:
                 try:
-                    await self._ledger.commit()
+                    await self._commit_once()
                 except StoreFull as error:
                     await self._wait_for_room(error)
-                    continue
-                self.commits += 1
-                self.committed.set()
-                self.full = False
-                if self._alarmed:
-                    self._room_again()
+
+    async def commit_or_full(self) -> None:
+        """Commit what is waiting, in its turn; StoreFull when the disk has no room."""
+        async with self._lock:
+            await self._commit_once()
+
+    async def _commit_once(self) -> None:
+        await self._ledger.commit()
+        self.commits += 1
+        self.committed.set()
+        self.full = False
+        if self._alarmed:
+            self._room_again()
 
     async def _wait_for_room(self, error: StoreFull) -> None:
         dropped = self._ballast is not None and self._ballast.drop()

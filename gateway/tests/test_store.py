@@ -320,8 +320,15 @@ def test_old_rows_go_by_lived_hours_and_only_when_delivered(tmp_path: Path) -> N
         parts = await Parts.open(tmp_path / "g.sqlite")
         await parts.stream()
         clock = Hours()
+        commit = parts.ingest.commit_or_full
         keeper = Retention(
-            parts.store, parts.ledger, clock, log, keep_s=3 * 3600, max_bytes=1 << 30
+            parts.store,
+            parts.ledger,
+            clock,
+            log,
+            commit=commit,
+            keep_s=3 * 3600,
+            max_bytes=1 << 30,
         )
         for hour in range(1, 7):
             for seq in range(hour * 10 - 9, hour * 10 + 1):
@@ -346,7 +353,10 @@ def test_undelivered_rows_go_by_size_only_and_are_declared(tmp_path: Path) -> No
         parts = await Parts.open(tmp_path / "g.sqlite")
         stream = await parts.stream()
         clock = Hours()
-        keeper = Retention(parts.store, parts.ledger, clock, log, keep_s=1, max_bytes=400_000)
+        commit = parts.ingest.commit_or_full
+        keeper = Retention(
+            parts.store, parts.ledger, clock, log, commit=commit, keep_s=1, max_bytes=400_000
+        )
         await parts.ledger.outbox.after(0, 3)  # rows 1 to 3 are on their way
         seq = 0
         for _ in range(8):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -24,16 +25,20 @@ def test_generated_tables_are_as_the_code_says() -> None:
 
 def test_every_mutant_finds_its_text() -> None:
     """`make mutants` takes minutes; that a mutant can be applied at all is seen here."""
-    spec = importlib.util.spec_from_file_location("mutants", TOP / "tools" / "mutants.py")
+    replacements = [*_script("mutants").MUTANTS, *_script("planted").PLANTED]
+    counts = {one.name: (TOP / one.file).read_text().count(one.old) for one in replacements}
+    assert {name: count for name, count in counts.items() if count != 1} == {}
+
+
+def _script(name: str) -> Any:
+    """Return a script of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, TOP / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["mutants"] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    counts = {
-        mutant.name: (TOP / mutant.file).read_text().count(mutant.old) for mutant in module.MUTANTS
-    }
-    assert {name: count for name, count in counts.items() if count != 1} == {}
+    return module
 
 
 def pins_of(path: Path) -> dict[str, object]:

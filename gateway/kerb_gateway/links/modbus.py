@@ -48,7 +48,7 @@ class _Unit:
     failures: int = 0
     stream: Stream | None = None
     fetched_seq: int = 0
-    fetched_at_commit: int = -1
+    durable_at: int = 0  # of Ingest.commits: from then on fetched_seq may be acknowledged
     identified: bool = False
     complaint: str = ""  # the last one logged: the same one is not said again and again
 
@@ -126,14 +126,15 @@ class ModbusBus:
         if not status["epoch"]:
             return
         stream = await self._ingest.epoch(unit.node, status["epoch"], status["last_seq"])
-        unit.stream = stream
+        if unit.stream is not stream:  # another epoch: what was fetched of the old one ends here
+            unit.stream, unit.fetched_seq = stream, 0
         for _ in range(_READS_A_POLL):
             if not stream.gaps:
                 break
             await self._fetch(unit.node, stream)
         if stream.accounted_seq() != unit.fetched_seq:
             unit.fetched_seq = stream.accounted_seq()
-            unit.fetched_at_commit = self._ingest.commits
+            unit.durable_at = self._ingest.durable_at
 
     async def _identify(self, unit: _Unit) -> None:
         answer = await self._request(
@@ -188,8 +189,8 @@ class ModbusBus:
         return any(one[1] == records.LAMP and one[15] & 0x0F for one in packed)
 
     def _ack(self, unit: _Unit) -> dict[str, int]:
-        """Return the acknowledgement registers: only what a COMMIT since then holds."""
-        if unit.stream is None or self._ingest.commits <= unit.fetched_at_commit:
+        """Return the acknowledgement registers: only what a COMMIT holds."""
+        if unit.stream is None or self._ingest.commits < unit.durable_at:
             return {"ack_epoch": 0, "ack_seq": 0}
         return {"ack_epoch": unit.stream.epoch, "ack_seq": unit.fetched_seq}
 

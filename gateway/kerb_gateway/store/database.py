@@ -42,10 +42,16 @@ _BUSY_MS = 2000
 class Store:
     """An open database; every method is awaited from the event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    ) -> None:
+        """connect: what opens the file, in place of sqlite3's own."""
         self._path = path
+        self._connect_to = connect
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
+        self._failure: StoreError | None = None
+        self._failed = asyncio.Event()
         self.gw_epoch = ""
         self.put_aside: Path | None = None  # where a damaged file lies, if there was one
 
@@ -65,7 +71,9 @@ class Store:
     def _connect(self) -> None:
         connection = None
         try:
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            connection = self._connect_to(
+                self._path, isolation_level=None, check_same_thread=False
+            )
             connection.execute("pragma journal_mode = wal")
             connection.execute("pragma synchronous = full")
             connection.execute(f"pragma busy_timeout = {_BUSY_MS}")
@@ -102,11 +110,27 @@ class Store:
         return await asyncio.shield(loop.run_in_executor(self._thread, work, *arguments))
 
     async def write(self, operations: Sequence[Operation]) -> None:
-        """Do all operations in one transaction; on return they are durable. StoreError else."""
-        if operations:
+        """Do all operations in one transaction; on return they are durable. StoreError else.
+
+        After any error but a full disk nothing is written any more: see failure().
+        """
+        if not operations:
+            return
+        try:
             await self._run(self._write, list(operations))
+        finally:
+            if self._failure is not None:
+                self._failed.set()
+
+    async def failure(self) -> None:
+        """Wait for the error after which the process must end, whoever met it; raises it."""
+        await self._failed.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def _write(self, operations: list[Operation]) -> None:
+        if self._failure is not None:
+            raise self._failure
         connection = self._open_connection()
         try:
             connection.execute("begin immediate")
@@ -119,7 +143,10 @@ class Store:
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("rollback")
-            raise self._translated(error) from error
+            translated = self._translated(error)
+            if not isinstance(translated, StoreFull):
+                self._failure = translated
+            raise translated from error
 
     async def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a bounded query, on the writer's own view."""

@@ -64,10 +64,13 @@ class Outbox:
         self.done = self._marked = self.read = int(rows[0][0]) if rows else 0
 
     async def after(self, outbox_no: int, limit: int) -> list[Outgoing]:
-        """Return the next messages, at most `limit`, in their order."""
+        """Return the next messages, at most `limit`, in their order.
+
+        What is a dead letter already, though the mark did not come to be stored, stays one.
+        """
         rows = await self._store.query(
             "select outbox_no, kind, row_no, topic, payload from outbox where outbox_no > ? "
-            "order by outbox_no limit ?",
+            "and outbox_no not in (select outbox_no from dead_letters) order by outbox_no limit ?",
             [outbox_no, limit],
         )
         named = {kind: await self._named(kind, rows) for kind in _TABLES}

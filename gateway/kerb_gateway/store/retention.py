@@ -7,7 +7,7 @@ time: time that the machine was off makes rows stay longer, never shorter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kerb_gateway.clock import Clock
@@ -32,9 +32,12 @@ class Retention:
         clock: Clock,
         log: Log,
         *,
+        commit: Callable[[], Awaitable[None]],
         keep_s: float,
         max_bytes: int,
     ) -> None:
+        """commit: commits what the ledger holds, in turn with everybody else; StoreFull."""
+        self._commit = commit
         self._store = store
         self._ledger = ledger
         self._clock = clock
@@ -173,7 +176,7 @@ class Retention:
             stream.stored -= last_seq - first_seq + 1
             loss = Loss(stream, first_seq, last_seq, "retention")
             self._ledger.add_loss(loss, self._clock.now())
-        await self._ledger.commit()
+        await self._commit()
         self._log("undelivered readings given up: no room", readings=len(known))
 
 

@@ -1,0 +1,109 @@
+"""Many gateway-years: each year is a street of its own with a seed of its own.
+
+Rule: year number n of a campaign with seed s is exactly the run with seed s + n, so one year can
+be run again alone; the campaign's hash is that of its years' hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kerb_tools.simulate.chance import Odds
+from kerb_tools.simulate.street import Street
+
+
+@dataclass
+class Year:
+    """What one run has shown."""
+
+    seed: int
+    years: float
+    finding: str
+    tail: list[str]
+    counts: dict[str, int]
+    branches: Counter[str]
+    digest: str
+    took_s: float
+
+
+@dataclass
+class Campaign:
+    """What all runs together have shown."""
+
+    years: list[Year] = field(default_factory=list)
+
+    @property
+    def finding(self) -> Year | None:
+        """The first run that found something."""
+        return next((year for year in self.years if year.finding), None)
+
+    def counts(self) -> Counter[str]:
+        """Return the sums."""
+        return sum((Counter(year.counts) for year in self.years), Counter())
+
+    def branches(self) -> Counter[str]:
+        """Return how often each branch was taken."""
+        return sum((year.branches for year in self.years), Counter())
+
+    def digest(self) -> str:
+        """Return the hash of all hashes."""
+        text = " ".join(year.digest for year in self.years)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def run_one(seed: int, years: float, nodes: int, dense: float) -> Year:
+    """Run one street; dense: mishaps happen so many times as often."""
+    began = time.monotonic()
+    street = Street(seed, years, nodes, Odds().times(dense))
+    finding = street.run()
+    judge = street.judge
+    counts = {
+        "readings": judge.measured_rows,
+        "arrived": judge.arrived_rows,
+        "arrived_again": judge.repeated_rows,
+        "declared_lost": judge.lost_rows,
+        "in_gaps_of_ended_epochs": judge.left_in_ended_epochs,
+        "lives": street.lives,
+        "adverts_heard": street.air.heard,
+    }
+    counts |= {f"commands_{result}": number for result, number in judge.commands.ended.items()}
+    return Year(
+        seed,
+        years,
+        "" if finding is None else str(finding),
+        [] if finding is None else street.trace.tail(),
+        counts,
+        street.coverage.taken,
+        street.trace.digest(),
+        time.monotonic() - began,
+    )
+
+
+def _one(task: tuple[int, float, int, float]) -> Year:
+    return run_one(*task)
+
+
+def run(
+    seed: int, years: float, nodes: int, *, dense: float = 1.0, jobs: int = 1
+) -> Iterator[Year]:
+    """Run the years, `jobs` processes side by side; yields them in order, to the first finding."""
+    whole = math.ceil(years)
+    tasks = [(seed + n, min(1.0, years - n), nodes, dense) for n in range(whole)]
+    if jobs == 1 or whole == 1:
+        yield from _to_the_first_finding(map(_one, tasks))
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
+        yield from _to_the_first_finding(pool.imap(_one, tasks))
+
+
+def _to_the_first_finding(years: Iterator[Year]) -> Iterator[Year]:
+    for year in years:
+        yield year
+        if year.finding:
+            return

@@ -1,0 +1,414 @@
+"""The judge: what nodes measured, what each COMMIT held, what arrived at the broker.
+
+Rule: it knows the contract and the tables, not the gateway's code; the first thing that is not as
+the contract says ends the run. Each number of each stream is at any crash exactly one of: stored,
+declared lost, in an open gap, or not yet known to the gateway; what is stored arrives.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from kerb_check.model import Finding
+from kerb_wire import records, words
+from kerb_wire.limits import JUMP_LIMIT
+
+from kerb_tools.simulate.commandbook import CommandBook
+
+if TYPE_CHECKING:
+    from kerb_tools.simulate.street import Street
+
+_STORED, _LOST, _ARRIVED = 1, 2, 4
+_YOUNG_S = 7200.0  # so long a stored reading is certainly among the recent digests
+_FILL = struct.Struct("<BBHIIHBBhBBBBBB")
+_LAMP = struct.Struct("<BBHIIBBBBII")
+_decode = msgspec.json.Decoder().decode
+
+
+class Found(SystemExit):
+    """The run has shown something that the contract forbids."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(1)
+        self.finding = finding
+
+
+@dataclass
+class Book:
+    """One stream: what its node measured, and what became of each number."""
+
+    node: str
+    epoch: int
+    truth: dict[int, bytes] = field(default_factory=dict)
+    flags: bytearray = field(default_factory=bytearray)
+    top_seq: int = 0  # highest number that was stored or declared lost
+    top_s: float = 0.0  # when it was stored
+    settled_seq: int = 0  # everything up to here has arrived or is declared lost
+
+    def of(self, seq: int) -> int:
+        """Return what is known of a number."""
+        return self.flags[seq] if seq < len(self.flags) else 0
+
+    def set(self, seq: int, flag: int) -> None:
+        """Note one thing more of a number."""
+        if seq >= len(self.flags):
+            self.flags.extend(bytes(seq + 1024 - len(self.flags)))
+        self.flags[seq] |= flag
+
+
+@dataclass
+class _Batch:
+    """What one transaction has brought, until all of it is seen."""
+
+    readings: dict[int, tuple[Book, int]] = field(default_factory=dict)
+    losses: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    buried: list[tuple[Any, ...]] = field(default_factory=list)
+    removed: list[tuple[Any, ...]] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    began_again: list[str] = field(default_factory=list)  # nodes that had a stream before
+
+
+class Judge:
+    """Sees everything, decides nothing of the run but its end."""
+
+    def __init__(self, street: Street) -> None:
+        self._street = street
+        self.commands = CommandBook(street, self.found)
+        self._books: dict[tuple[str, int], Book] = {}
+        self._streams: dict[int, Book] = {}
+        self._waiting: dict[int, tuple[Any, ...]] = {}  # outbox_no -> what must arrive
+        self._numbers: dict[tuple[Any, ...], deque[int]] = {}  # the same, the other way round
+        self._newest_no = 0
+        self.measured_rows = 0
+        self.arrived_rows = 0
+        self.repeated_rows = 0
+        self.lost_rows = 0
+        self.left_in_ended_epochs = 0
+        self._at_commit: dict[str, Callable[..., None]] = {
+            "insert streams": self._stream,
+            "insert readings": self._reading,
+            "insert losses": self._loss,
+            "insert outbox": self._row,
+            "insert dead_letters": lambda batch, *row: batch.buried.append(row),
+            "insert commands": lambda batch, *row: self.commands.stored(*row),
+            "insert meta": lambda batch, value: batch.marks.append(int(value)),
+            "update meta": lambda batch, value: batch.marks.append(int(value)),
+            "delete readings": lambda batch, *row: batch.removed.append(row),
+            "delete outbox": lambda batch, *row: batch.removed.append(row),
+        }
+
+    def found(self, kind: str, subject: str, detail: str = "") -> None:
+        """End the run."""
+        raise Found(Finding(kind, subject, detail, True))
+
+    def _book(self, node: str, epoch: int) -> Book:
+        book = self._books.get((node, epoch))
+        if book is None:
+            book = self._books[(node, epoch)] = Book(node, epoch)
+        return book
+
+    # --- the nodes ---
+
+    def measured(self, node: str, epoch: int, seq: int, record: bytes) -> None:
+        """A node has stored a record."""
+        self._book(node, epoch).truth[seq] = record
+        self.measured_rows += 1
+
+    def acknowledged(self, node: str, epoch: int, seq: int) -> None:
+        """A node was told that everything up to `seq` is durable: is it?"""
+        self._street.trace.note(f"ack {node} {seq}")
+        rows = self._street.disk.execute(
+            "select s.last_seq, (select min(first_seq) from gaps g where g.stream_no = "
+            "s.stream_no) from streams s join nodes n using (node_no) "
+            "where n.node_id = ? and s.epoch = ?",
+            [node, epoch],
+        ).fetchall()
+        durable_seq = 0
+        if rows:
+            durable_seq = rows[0][0] if rows[0][1] is None else rows[0][1] - 1
+        if seq > durable_seq:
+            self.found("acked before its commit", f"{node}/{epoch}/{seq}", f"{durable_seq} is")
+
+    def classified(self, stream: Any, seq: int, answer: str, *, live: bool) -> None:
+        """The gateway has judged a number: two rules that no stored row shows."""
+        name = f"{stream.node.node_id}/{stream.epoch}/{seq}"
+        if live and answer == "accepted" and seq - stream.last_seq > JUMP_LIMIT:
+            self.found("a jump was believed", name, f"after {stream.last_seq}")
+        book = self._book(stream.node.node_id, stream.epoch)
+        young = self._street.timeline.now_s - book.top_s < _YOUNG_S
+        if answer == "replay" and seq == book.top_seq and book.of(seq) & _STORED and young:
+            self.found("a repetition was taken for a replay", name)
+
+    # --- the database ---
+
+    def committed(self, seen: list[tuple[Any, ...]]) -> None:
+        """A transaction stands; `seen`: its rows in their order."""
+        batch = _Batch()
+        for what, *row in seen:
+            self._at_commit[what](batch, *row)
+        for node in batch.began_again:
+            if not any(loss[1] == node and loss[4] is None for loss in batch.losses.values()):
+                self.found("tail not declared", node, "a new epoch ended the old one")
+        if batch.readings:
+            book, seq = next(iter(batch.readings.values()))
+            self.found("no outbox row", f"{book.node}/{book.epoch}/{seq}")
+        for _, node, epoch, _, last, _ in batch.losses.values():
+            book = self._book(node, epoch)  # only now: losses are written before readings
+            book.top_seq = max(book.top_seq, last or 0)
+        for (outbox_no,) in batch.buried:
+            self._dead_letter(outbox_no)
+        for number, *reading in batch.removed:
+            self._removed(number, *reading)
+        first_no = next(iter(self._waiting), None)
+        for mark in batch.marks:
+            if first_no is not None and mark >= first_no:
+                self.found("mark too far", f"outbox row {first_no}", f"done up to {mark}")
+        if seen:
+            self._street.trace.note(f"commit {len(seen)} rows")
+
+    def _stream(self, batch: _Batch, stream_no: int, node_no: int, epoch: int) -> None:
+        rows = self._street.disk.execute(
+            "select node_id from nodes where node_no = ?", [node_no]
+        ).fetchall()
+        if any(book.node == rows[0][0] for book in self._streams.values()):
+            batch.began_again.append(rows[0][0])
+        self._streams[stream_no] = self._book(rows[0][0], epoch)
+
+    def _reading(self, batch: _Batch, number: int, stream_no: int, seq: int, via: str) -> None:
+        book = self._streams[stream_no]
+        name, known = f"{book.node}/{book.epoch}/{seq}", book.of(seq)
+        if known & _STORED:
+            self.found("stored twice", name)
+        if known & _LOST:
+            self.found("stored after it was declared lost", name)
+        if seq not in book.truth:
+            self.found("invented", name, f"stored via {via}, but its node never measured it")
+        if via == "advert" and seq <= book.top_seq:
+            self.found("live below the watermark", name, f"{book.top_seq} is stored")
+        book.set(seq, _STORED)
+        if seq > book.top_seq:
+            book.top_seq, book.top_s = seq, self._street.timeline.now_s
+        batch.readings[number] = (book, seq)
+
+    def _loss(
+        self, batch: _Batch, number: int, stream_no: int, first: int, last: int | None, why: str
+    ) -> None:
+        book = self._streams[stream_no]
+        batch.losses[number] = ("loss", book.node, book.epoch, first, last, why)
+        if last is None:
+            if any(seq >= first and book.of(seq) for seq in range(first, len(book.flags))):
+                self.found("tail begins too early", f"{book.node}/{book.epoch}/{first}")
+            return
+        for seq in range(first, last + 1):
+            self._lose(book, seq, why)
+
+    def _lose(self, book: Book, seq: int, why: str) -> None:
+        name, known = f"{book.node}/{book.epoch}/{seq}", book.of(seq)
+        if known & _LOST:
+            self.found("declared lost twice", name, why)
+        if why in words.LOSSES:
+            log = self._street.nodes[book.node].log
+            gone = log.reason(book.epoch, seq) is not None
+            if known & _STORED or not gone or (why == "unused" and seq in book.truth):
+                self.found("false loss", name, f"declared {why}")
+            if book.epoch == log.epoch and seq > log.last_seq:
+                self.found("false loss", name, f"declared {why}, but it was never reached")
+        elif not known & _STORED:
+            self.found("false loss", name, f"declared {why}, but never stored")
+        book.set(seq, _LOST)
+        self.lost_rows += seq in book.truth
+
+    def _row(
+        self,
+        batch: _Batch,
+        outbox_no: int,
+        kind: str,
+        row_no: int | None,
+        topic: str | None,
+        payload: bytes | None,
+    ) -> None:
+        if outbox_no <= self._newest_no:
+            self.found("outbox number used again", str(outbox_no), f"{self._newest_no} was used")
+        self._newest_no = outbox_no
+        if kind == "reading":
+            if row_no not in batch.readings:
+                self.found("outbox row without its reading", str(outbox_no))
+            self._waiting[outbox_no] = ("reading", *batch.readings.pop(row_no or 0))
+            return
+        key = batch.losses[row_no or 0] if kind == "loss" else self._message(topic, payload)
+        self._waiting[outbox_no] = key
+        self._numbers.setdefault(key, deque()).append(outbox_no)
+
+    def _message(self, topic: str | None, payload: bytes | None) -> tuple[Any, ...]:
+        """Take a row that carries its whole message; returns what it must arrive as."""
+        message = _decode(payload or b"")
+        if (topic or "").endswith("/result"):
+            self.commands.result(message)
+        elif message["kind"] == "alarm" and message["what"].startswith("sequence"):
+            self.found("the gateway's own alarm", message["node"], str(message))
+        elif message["kind"] == "loss":
+            book = self._book(message["node"], message["epoch"])
+            self._lose(book, message["first_seq"], message["reason"])
+            return _loss_key(message)
+        return (topic, payload)
+
+    def _dead_letter(self, outbox_no: int) -> None:
+        entry = self._waiting.pop(outbox_no, None)
+        if entry is None:
+            return  # written before, in a life that crashed before the mark
+        if entry[0] == "reading":
+            if not entry[1].of(entry[2]) & _LOST:
+                self.found("refused and not declared", f"{entry[1].node} {entry[2]}")
+        else:
+            self._numbers[entry].remove(outbox_no)
+
+    def _removed(self, number: int, stream_no: int | None = None, seq: int = 0) -> None:
+        if stream_no is not None:
+            book = self._streams[stream_no]
+            if not book.of(seq) & (_ARRIVED | _LOST):
+                self.found("undelivered reading removed", f"{book.node}/{book.epoch}/{seq}")
+            return
+        entry = self._waiting.pop(number, None)
+        if entry is not None and not (entry[0] == "reading" and entry[1].of(entry[2]) & _LOST):
+            self.found("undelivered row removed", f"outbox row {number}", str(entry[0]))
+
+    # --- the broker ---
+
+    def has_arrived(self, topic: str, payload: bytes) -> bool:
+        """Tell whether a message, or a part of it, has been here before."""
+        message = _decode(payload)
+        if isinstance(message, list):
+            return any(self._is_known(one) for one in message)
+        if "seq" in message:
+            return self._is_known(message)
+        key = _loss_key(message) if message.get("kind") == "loss" else (topic, payload)
+        return not self._numbers.get(key)
+
+    def _is_known(self, message: dict[str, Any]) -> bool:
+        return bool(self._book(message["node"], message["epoch"]).of(message["seq"]) & _ARRIVED)
+
+    def delivered(self, topic: str, payload: bytes) -> None:
+        """A message has arrived upstream."""
+        message = _decode(payload)
+        if isinstance(message, list):
+            for one in message:
+                self._reading_arrived(one)
+        elif "seq" in message:
+            self._reading_arrived(message)
+        else:
+            self._street.trace.note(f"arrived {topic}")
+            key = _loss_key(message) if message.get("kind") == "loss" else (topic, payload)
+            numbers = self._numbers.get(key)
+            if numbers is None:
+                self.found("invented", topic, payload.decode())
+            elif numbers:
+                self._waiting.pop(numbers.popleft())
+
+    def _reading_arrived(self, message: dict[str, Any]) -> None:
+        seq, outbox_no = message["seq"], message["outbox_no"]
+        book = self._book(message["node"], message["epoch"])
+        known = book.of(seq)
+        if not known & _STORED:
+            self.found("sent before its commit", message["id"])
+        if not _is_same(book.truth[seq], message):
+            self.found("altered", message["id"], f"{book.truth[seq].hex()} became {message}")
+        self._street.trace.note(f"arrived {message['id']}")
+        if known & _LOST and not known & _ARRIVED:
+            self.found("arrived after it was declared lost", message["id"])
+        entry = self._waiting.pop(outbox_no, None)
+        if entry is None and not known & _ARRIVED:
+            self.found("from an unknown row", message["id"], f"outbox row {outbox_no}")
+        if entry is not None and (entry[1] is not book or entry[2] != seq):
+            self.found("from another row", message["id"], f"outbox row {outbox_no}")
+        if known & _ARRIVED:
+            self.repeated_rows += 1
+        else:
+            self.arrived_rows += 1
+            book.set(seq, _ARRIVED)
+
+    # --- the account ---
+
+    def audit(self) -> None:
+        """Every number up to each durable watermark is stored, lost or in a gap, and only one."""
+        gaps: dict[int, list[tuple[int, int]]] = {}
+        for stream_no, first, last in self._street.disk.execute(
+            "select stream_no, first_seq, last_seq from gaps"
+        ):
+            gaps.setdefault(stream_no, []).append((first, last))
+        for stream_no, last_seq in self._street.disk.execute(
+            "select stream_no, last_seq from streams"
+        ).fetchall():
+            self._account(self._streams[stream_no], last_seq, gaps.get(stream_no, []))
+
+    def _account(self, book: Book, last_seq: int, gaps: list[tuple[int, int]]) -> None:
+        missing = {seq for first, last in gaps for seq in range(first, last + 1)}
+        settled = True
+        for seq in range(book.settled_seq + 1, last_seq + 1):
+            known = book.of(seq)
+            if bool(known & (_STORED | _LOST)) == (seq in missing):
+                what = "stored and in a gap" if known else "unaccounted"
+                self.found(what, f"{book.node}/{book.epoch}/{seq}", f"of {last_seq}, gaps {gaps}")
+            settled = settled and bool(known & (_ARRIVED | _LOST))
+            if settled:
+                book.settled_seq = seq
+
+    def finish(self) -> None:
+        """After the rest nothing may be on its way any more."""
+        self.audit()
+        for outbox_no, entry in self._waiting.items():
+            self.found("not delivered", f"outbox row {outbox_no}", str(entry[0]))
+        for node_id, node in self._street.nodes.items():
+            self._at_rest(node_id, node.log.epoch, node.log.last_seq)
+        rows = self._street.disk.execute("select sum(last_seq - first_seq + 1) from gaps")
+        self.left_in_ended_epochs = rows.fetchone()[0] or 0
+        self.commands.finish()
+
+    def _at_rest(self, node_id: str, epoch: int, last_seq: int) -> None:
+        book = self._book(node_id, epoch)
+        for seq in range(book.settled_seq + 1, last_seq + 1):
+            if not book.of(seq) & (_ARRIVED | _LOST):
+                detail = f"state {book.of(seq)}, newest {last_seq}"
+                self.found("neither arrived nor declared", f"{node_id}/{epoch}/{seq}", detail)
+
+
+def _loss_key(message: dict[str, Any]) -> tuple[Any, ...]:
+    names = ("node", "epoch", "first_seq", "last_seq", "reason")
+    return ("loss", *(message[name] for name in names))
+
+
+def _is_same(record: bytes, message: dict[str, Any]) -> bool:
+    """Tell whether a message says what its node's record says; times only if it carries them."""
+    if record[1] == records.FILL:
+        _, _, boot_no, _, uptime_s, mm, sigma, quality, tenths, *more = _FILL.unpack(record)
+        battery, event, _, _, flags, log = more
+        same = (
+            message["distance_mm"] == (None if mm == records.NO_DISTANCE else mm)
+            and message["sigma_mm"] == sigma
+            and message["quality"] == words.QUALITIES[quality]
+            and message["temperature_c"] == tenths / 10
+            and message["battery_pct"] == battery
+            and message["event"] == words.EVENTS[event]
+            and message["flags"] == flags
+            and message["backlog"] == log
+        )
+    else:
+        _, _, boot_no, _, uptime_s, level, reason, faults, ended, burn_min, command_no = (
+            _LAMP.unpack(record)
+        )
+        same = (
+            message["level_pct"] == level
+            and message["reason"] == words.REASONS[reason]
+            and message["faults"] == faults
+            and message["burn_min"] == burn_min
+            and message["event"] == words.EVENTS[ended & 15]
+            and (message["outcome"] or "none") == words.OUTCOMES[ended >> 4]
+            and (message["command_no"] or 0) == command_no
+        )
+    if message["via"] == "advert":
+        return bool(same)
+    return bool(same and (message["boot_no"], message["uptime_s"]) == (boot_no, uptime_s))

@@ -1,0 +1,101 @@
+"""What befalls the street: each kind at its own rate, at moments that the seed decides.
+
+Rule: nothing happens once the street is calm; a mishap that needs a living gateway passes by when
+there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING
+
+from kerb_tools.simulate import disk
+from kerb_tools.simulate.bin import Bin
+from kerb_tools.simulate.timeline import YEAR_S, Crash
+
+if TYPE_CHECKING:
+    from kerb_tools.simulate.street import Node, Street
+
+_HOUR_S = 3600.0
+_DAY_S = 86400.0
+
+
+class Mishaps:
+    """Plans them all."""
+
+    def __init__(self, street: Street, random: Random) -> None:
+        self._street = street
+        self._random = random
+
+    def begin(self) -> None:
+        """Plan the first of each kind."""
+        odds = self._street.odds
+        arm = self._street.disk.arm
+        for a_year, call in (
+            (odds.crashes_a_year, self._crash),
+            (odds.crashes_a_year, lambda: arm(disk.CRASH_BEFORE)),
+            (odds.crashes_a_year, lambda: arm(disk.CRASH_AFTER)),
+            (odds.disk_errors_a_year, lambda: arm(disk.ERROR_BEFORE)),
+            (odds.disk_errors_a_year, lambda: arm(disk.ERROR_AFTER)),
+            (odds.reboots_a_year, self._reboot),
+            (odds.stops_a_year, self._street.stop_gateway),
+            (odds.full_disks_a_year, self._full_disk),
+            (odds.short_outages_a_year, lambda: self._outage(1200.0)),
+            (odds.long_outages_a_year, lambda: self._outage(2.5 * _DAY_S)),
+            (odds.port_gone_a_year, self._street.bus.port_goes),
+            (odds.commands_a_year, self._street.commander.publish),
+        ):
+            self._every(a_year, call)
+        for node in self._street.nodes.values():
+            self._node(node)
+
+    def _node(self, node: Node) -> None:
+        """Plan what befalls one node, and who misuses its adverts."""
+        odds, air = self._street.odds, self._street.air
+        bins = sum(one.role == "bin" for one in self._street.nodes.values())
+        self._every(odds.absences_a_year, partial(self._absence, node))
+        self._every(odds.power_cuts_a_year, node.power_cut)
+        self._every(odds.brownouts_a_year, node.brown_out)
+        self._every(odds.new_epochs_a_year, node.new_epoch)
+        self._every(odds.damaged_rows_a_year, lambda: node.log.damage(self._random.random()))
+        if isinstance(node, Bin):
+            self._every(odds.replays_a_year / bins, partial(air.replay, node))
+            self._every(odds.forgeries_a_year / bins, partial(air.forge, node))
+
+    def _every(self, a_year: float, call: Callable[[], None]) -> None:
+        if not a_year:
+            return
+
+        def happen() -> None:
+            if self._street.calm:
+                return
+            self._street.timeline.after(self._random.expovariate(a_year / YEAR_S), happen)
+            call()
+
+        self._street.timeline.after(self._random.expovariate(a_year / YEAR_S), happen)
+
+    def _crash(self) -> None:
+        if self._street.alive:
+            self._street.trace.note("crash")
+            raise Crash
+
+    def _reboot(self) -> None:
+        if self._street.alive:
+            self._street.trace.note("reboot")
+            self._street.rebooting = True
+            raise Crash
+
+    def _full_disk(self) -> None:
+        until_s = self._street.timeline.now_s + self._random.uniform(0.2, 5) * _HOUR_S
+        self._street.trace.note("disk full")
+        self._street.disk.full_until_s = until_s
+
+    def _outage(self, mean_s: float) -> None:
+        self._street.broker.goes_down(self._random.expovariate(1 / mean_s))
+
+    def _absence(self, node: Node) -> None:
+        for_s = self._random.expovariate(1 / (1.5 * _DAY_S))
+        node.away_until_s = self._street.timeline.now_s + for_s
+        self._street.trace.note(f"away {node.node_id} for {for_s:.0f} s")

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Plants one bug after the other into a copy of the tree and lets the simulation find it.
+
+Rule: a bug is one replacement in one file; it counts as found only if the run with the seed that
+stands here ends within its days with the finding that stands here. docs/testing.md has the list.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutants import copy_tree
+from rich.console import Console
+from rich.progress import Progress
+
+_RUN_S = 900
+DENSE = 6  # mishaps so many times as often as in a campaign of years
+_DAYS_A_YEAR = 365
+_RUN = "from kerb_tools.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`name` says what is broken; the run with `seed` finds it as `found` within `days`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    found: str
+    seed: int = 1
+    days: int = 6
+
+
+INGEST = "gateway/kerb_gateway/ingest.py"
+BACKFILL = "gateway/kerb_gateway/backfill.py"
+COMMANDS = "gateway/kerb_gateway/commands.py"
+MODEL = "gateway/kerb_gateway/model.py"
+MODBUS = "gateway/kerb_gateway/links/modbus.py"
+PUBLISHER = "gateway/kerb_gateway/publisher.py"
+DATABASE = "gateway/kerb_gateway/store/database.py"
+LEDGER = "gateway/kerb_gateway/store/ledger.py"
+OUTBOX = "gateway/kerb_gateway/store/outbox.py"
+RETENTION = "gateway/kerb_gateway/store/retention.py"
+WIRE = "shared/kerb_wire/ccm.py"
+
+PLANTED = [
+    Bug("ack before commit", BACKFILL,
+        "        await self._ingest.commit()\n        await self._acknowledge",
+        "        await self._acknowledge", "acked before its commit"),
+    Bug("a lamp is acked by a commit that ran already", MODBUS,
+        "unit.durable_at = self._ingest.durable_at",
+        "unit.durable_at = self._ingest.commits + 1", "acked before its commit"),
+    Bug("a lamp's new epoch is acked with old numbers", MODBUS,
+        "unit.stream, unit.fetched_seq = stream, 0", "unit.stream = stream",
+        "acked before its commit"),
+    Bug("ack one too far", MODEL,
+        "return min(gap.first_seq for gap in self.gaps) - 1",
+        "return min(gap.first_seq for gap in self.gaps)", "acked before its commit"),
+    Bug("PUBACK ends the wrong row", PUBLISHER,
+        "rows = self._flying.pop(mid, None)",
+        "rows = self._flying.popitem()[1] if self._flying else None", "mark too far"),
+    Bug("row ends without its PUBACK", PUBLISHER,
+        "self._flying[self._broker.publish(topic, payload)] = rows",
+        "self._broker.publish(topic, payload)\n            self._delivered(rows, 0)",
+        "mark too far"),
+    Bug("refused message thrown away", PUBLISHER,
+        'self._refused.append((rows[0], f"0x{reason:02x}"))',
+        "self._outbox.ended(rows[0].outbox_no)", "mark too far"),
+    Bug("refused batch taken for delivered", PUBLISHER,
+        "self._alone.update(row.outbox_no for row in rows)\n"
+        "            self._ready.extendleft(reversed(rows))",
+        "self._delivered(rows, 0)", "mark too far"),
+    Bug("quota exceeded taken for delivered", PUBLISHER,
+        "if reason == _QUOTA_EXCEEDED:\n            self._ready.extendleft(reversed(rows))",
+        "if reason == _QUOTA_EXCEEDED:\n            self._delivered(rows, 0)", "mark too far"),
+    Bug("mark passes rows that did not end", OUTBOX,
+        "while self._order and self._order[0] in self._ended:", "while self._order:",
+        "mark too far"),
+    Bug("done-mark off by one at a start", OUTBOX,
+        "self.read = int(rows[0][0]) if rows else 0",
+        "self.read = int(rows[0][0]) + 1 if rows else 0", "mark too far"),
+    Bug("the cursor skips a row", PUBLISHER,
+        "self._cursor = self._ready[-1].outbox_no",
+        "self._cursor = self._ready[-1].outbox_no + 1", "mark too far"),
+    Bug("gap one too short", INGEST,
+        "stream.gaps.append(Gap(stream.last_seq + 1, seq - 1))",
+        "stream.gaps.append(Gap(stream.last_seq + 1, seq - 2))", "the gateway's own alarm"),
+    Bug("gap lost at a split", MODEL,
+        "            if gap.last_seq > last_seq:\n", "            elif gap.last_seq > last_seq:\n",
+        "the gateway's own alarm"),
+    Bug("a filled gap stays open", INGEST,
+        "                stream.close(row.seq, row.seq)\n", "", "stored twice"),
+    Bug("gaps written only when their number changes", LEDGER,
+        "if ranges != stream.written_gaps:",
+        "if len(ranges) != len(stream.written_gaps):", "acked before its commit"),
+    Bug("digests forgotten at a start", LEDGER,
+        "                numbered[stream_no].remember(seq, digest)\n",
+        "                pass\n", "a repetition was taken for a replay"),
+    Bug("outbox numbers come back", LEDGER,
+        "self._next_outbox = rows[0][0] + 1", "self._next_outbox = rows[0][0]",
+        "the process ended by itself"),
+    Bug("replay accepted", INGEST,
+        "return DUPLICATE if authenticated else REPLAY", "return ACCEPTED", "stored twice"),
+    Bug("live advert inside a gap stored", INGEST,
+        "        if kind == ACCEPTED:\n            self._accept(stream",
+        "        if kind != DUPLICATE:\n            self._accept(stream",
+        "live below the watermark"),
+    Bug("jump limit not enforced", INGEST,
+        "if seq - stream.last_seq > JUMP_LIMIT and not authenticated:", "if False:",
+        "a jump was believed"),
+    Bug("other content under a known number stored", INGEST,
+        "return DUPLICATE if known == digest else TAMPERED",
+        "return DUPLICATE if known == digest else ACCEPTED", "stored twice"),
+    Bug("MIC not compared", WIRE, "if not same(wanted, tag):", "if False:", "altered"),
+    Bug("a new epoch forgets the old one's tail", INGEST,
+        "                if old is not None:\n", "                if False:\n",
+        "tail not declared"),
+    Bug("lost range one too long", INGEST,
+        "min(gap.last_seq, row.last_seq))\n            for gap",
+        "min(gap.last_seq, row.last_seq + 1))\n            for gap", "false loss"),
+    Bug("full disk drops the batch", LEDGER,
+        "            self._batch = batch.followed_by(self._batch)\n", "", "unaccounted"),
+    Bug("an I/O error is survived", DATABASE,
+        "                self._failure = translated\n", "                pass\n",
+        "wrote on after an I/O error"),
+    Bug("retention removes undelivered rows", RETENTION,
+        'min(outbox_no, done), "")', 'outbox_no, "")', "undelivered row removed"),
+    Bug("retention removes undelivered readings", RETENTION,
+        "kind = 'reading' and outbox_no > {done:d})",
+        "kind = 'reading' and outbox_no > {done + 999999:d})", "undelivered reading removed"),
+    Bug("what the size removes is not declared", RETENTION,
+        "            self._ledger.add_loss(loss, self._clock.now())\n", "",
+        "undelivered reading removed"),
+    Bug("command number reused", COMMANDS,
+        "self._next_no = rows[0][0] + 1 if rows[0][0]", "self._next_no = rows[0][0] if rows[0][0]",
+        "the process ended by itself"),
+    Bug("repeated command taken again", COMMANDS,
+        "        return bool(rows)", "        return False", "the process ended by itself"),
+    Bug("sent command forgotten at a start", COMMANDS,
+        "where state != 'done' order by", "where state = 'accepted' order by", "no result"),
+    Bug("command stored as sent is superseded", COMMANDS,
+        "            command.sent = True\n            # Stored first",
+        "            # Stored first", "applied after its result"),
+    Bug("expired command sent", COMMANDS,
+        "max(0, min(_LIFE_MAX_S, left_s))", "max(1, min(_LIFE_MAX_S, left_s))",
+        "applied after its life"),
+    Bug("life goes on over a reboot", COMMANDS,
+        "expires_ms = row[7] if same_boot else 0", "expires_ms = row[7]",
+        "applied after its life"),
+    Bug("unanswered command called applied", COMMANDS,
+        'self._end(command, "unreachable", detail=why)',
+        'self._end(command, "applied", detail=why)', "a false result"),
+]  # fmt: skip
+
+
+def run_in(tree: Path, seed: int, days: float) -> tuple[str, str]:
+    """Simulate with the code of `tree`; returns (the finding, or "", what went wrong)."""
+    paths = os.pathsep.join(str(tree / name) for name in ("shared", "gateway", "tools"))
+    years = str(days / _DAYS_A_YEAR)
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-c", _RUN, "simulate", "--json", "--jobs", "1",
+             "--seed", str(seed), "--years", years, "--dense", str(DENSE)],
+            cwd=tree, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+            timeout=_RUN_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "", f"no end within {_RUN_S} s"
+    if answer.returncode not in (0, 1) or not answer.stdout:
+        return "", answer.stderr[-300:]
+    return json.loads(answer.stdout.splitlines()[-1])["figures"].get("finding", ""), ""
+
+
+def try_bug(tree: Path, bug: Bug) -> str:
+    """Return "" if the bug is found as its entry says, else what is wrong."""
+    path = tree / bug.file
+    text = path.read_text()
+    if text.count(bug.old) != 1:
+        return f"its text stands {text.count(bug.old)} times in {bug.file}"
+    path.write_text(text.replace(bug.old, bug.new))
+    try:
+        finding, wrong = run_in(tree, bug.seed, bug.days)
+    finally:
+        path.write_text(text)
+    if finding.split(":")[0] == bug.found:
+        return ""
+    return wrong or f"found as {finding!r}" if finding or wrong else "not found"
+
+
+def main() -> int:
+    """Try every bug, or those whose name contains an argument."""
+    wanted = [b for b in PLANTED if not sys.argv[1:] or any(a in b.name for a in sys.argv[1:])]
+    missed = 0
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Progress(console=Console(stderr=True)) as progress,
+    ):
+        copy_tree(Path(scratch))
+        task = progress.add_task("planted", total=len(wanted))
+        for bug in wanted:
+            progress.update(task, description=bug.name)
+            began = time.monotonic()
+            why = try_bug(Path(scratch), bug)
+            missed += bool(why)
+            took = f"seed {bug.seed}, {time.monotonic() - began:.0f} s"
+            print(f"{'MISSED' if why else 'found '}  {bug.name} ({took}): {why or bug.found}")
+            progress.advance(task)
+    print(f"{len(wanted) - missed}/{len(wanted)}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

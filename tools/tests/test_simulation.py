@@ -1,0 +1,100 @@
+"""The simulation: a seed is one run, a sound gateway shows nothing, a broken one does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kerb_gateway import backfill, ingest, publisher
+from kerb_tools.simulate.chance import Odds
+from kerb_tools.simulate.coverage import BRANCHES, UNREACHABLE
+from kerb_tools.simulate.street import Street
+
+TOP = Path(__file__).resolve().parents[2]
+_DAY = 1 / 365
+_DENSE = Odds(
+    replays_a_year=200_000,
+    forgeries_a_year=10_000,
+    crashes_a_year=2000,
+    disk_errors_a_year=500,
+    full_disks_a_year=500,
+    brownouts_a_year=150,
+    twin=0.05,
+)
+
+
+def street(seed: int, days: float = 0.3) -> Street:
+    return Street(seed, days * _DAY, 8, _DENSE)
+
+
+def test_a_dense_day_takes_every_branch_and_nothing_is_found() -> None:
+    one = street(3, 2)
+    finding = one.run()
+    assert finding is None, "\n".join([*one.trace.tail(), str(finding)])
+    assert one.lives > 10
+    assert one.judge.arrived_rows > 2000
+    missed = [name for name in BRANCHES if name not in UNREACHABLE | set(one.coverage.taken)]
+    assert missed == []
+    assert set(one.coverage.taken) <= set(BRANCHES)
+
+
+def test_the_same_seed_is_the_same_run_whatever_the_hash_seed_is() -> None:
+    run = (
+        "from kerb_tools.simulate.street import Street; s = Street(5, 0.0005, 8); s.run(); "
+        "print(s.trace.digest())"
+    )
+    paths = os.pathsep.join(str(TOP / name) for name in ("shared", "gateway", "tools"))
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", run],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_another_seed_is_another_run() -> None:
+    first, second = street(5), street(6)
+    first.run()
+    second.run()
+    assert first.trace.digest() != second.trace.digest()
+
+
+def _found(seed: int, days: float = 2) -> str:
+    finding = street(seed, days).run()
+    return "" if finding is None else finding.kind
+
+
+def test_an_ack_before_the_commit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = backfill.Backfill._session
+
+    async def hasty(self: Any, node: Any, stream: Any) -> None:
+        async def nothing() -> None:
+            """The node is told at once."""
+
+        with monkeypatch.context() as patch:
+            patch.setattr(self._ingest, "commit", nothing)
+            await session(self, node, stream)
+
+    monkeypatch.setattr(backfill.Backfill, "_session", hasty)
+    assert _found(3) == "acked before its commit"
+
+
+def test_a_stored_replay_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "REPLAY", ingest.ACCEPTED)
+    assert _found(3) == "stored twice"
+
+
+def test_a_row_that_ends_without_its_puback_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    acked = publisher.Publisher._acked
+    monkeypatch.setattr(publisher.Publisher, "_acked", lambda self, mid, _: acked(self, mid, 0))
+    assert _found(3) == "mark too far"
