@@ -61,6 +61,8 @@ class Logger:
         text = " ".join(f"{name}={value}" for name, value in fields.items())
         self._trace.note(f"log {event} {text}")
 
+    warning = info
+
 
 class SimulatedGateway(Gateway):
     """One life of the process."""
