@@ -36,7 +36,7 @@ class Bug:
     new: str
     found: str
     seed: int = 1
-    days: int = 6
+    days: int = 12
 
 
 INGEST = "gateway/kerb_gateway/ingest.py"

@@ -192,7 +192,8 @@ class Street:
         self.disk.full_until_s = 0.0
         self.broker.comes_up()
         # Commands beyond the gateway's queue are left with the broker until it connects anew.
-        self.timeline.after(_DRAIN_S / 4, self.broker.goes_down, _RECONNECT_S)
+        for quarter in (1, 2, 3):
+            self.timeline.after(quarter * _DRAIN_S / 4, self.broker.goes_down, _RECONNECT_S)
         for node in self._list():
             node.away_until_s = 0.0
 
