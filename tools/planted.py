@@ -36,7 +36,7 @@ class Bug:
     new: str
     found: str
     seed: int = 1
-    days: int = 6
+    days: int = 12
 
 
 INGEST = "gateway/kerb_gateway/ingest.py"
@@ -97,7 +97,7 @@ PLANTED = [
         "            if gap.last_seq > last_seq:\n", "            elif gap.last_seq > last_seq:\n",
         "the gateway's own alarm"),
     Bug("a filled gap stays open", INGEST,
-        "                stream.close(row.seq, row.seq)\n", "", "stored twice"),
+        "                stream.close(row.seq, row.seq)\n", "", "the gateway's own alarm"),
     Bug("gaps written only when their number changes", LEDGER,
         "if ranges != stream.written_gaps:",
         "if len(ranges) != len(stream.written_gaps):", "acked before its commit"),
@@ -106,7 +106,7 @@ PLANTED = [
         "                pass\n", "a repetition was taken for a replay"),
     Bug("outbox numbers come back", LEDGER,
         "self._next_outbox = rows[0][0] + 1", "self._next_outbox = rows[0][0]",
-        "the process ended by itself"),
+        "outbox number used again"),
     Bug("replay accepted", INGEST,
         "return DUPLICATE if authenticated else REPLAY", "return ACCEPTED", "stored twice"),
     Bug("live advert inside a gap stored", INGEST,
@@ -127,7 +127,8 @@ PLANTED = [
         "min(gap.last_seq, row.last_seq))\n            for gap",
         "min(gap.last_seq, row.last_seq + 1))\n            for gap", "false loss"),
     Bug("full disk drops the batch", LEDGER,
-        "            self._batch = batch.followed_by(self._batch)\n", "", "unaccounted"),
+        "            self._batch = batch.followed_by(self._batch)\n", "",
+        "unknown command at a lamp"),
     Bug("an I/O error is survived", DATABASE,
         "                self._failure = translated\n", "                pass\n",
         "wrote on after an I/O error"),

@@ -54,10 +54,10 @@ class Odds:
     new_epochs_a_year: float = 3
     damaged_rows_a_year: float = 10
     # commands
-    commands_a_year: float = 12000
+    asked_every_s: float = 1800.0
 
     def times(self, factor: float) -> Odds:
-        """Return the odds of a street where everything happens `factor` times as often."""
+        """Return the odds of a street where every mishap happens `factor` times as often."""
         rates = {one.name: getattr(self, one.name) for one in fields(self)}
         changed = {name: factor * a_year for name, a_year in rates.items() if "_a_year" in name}
         return replace(self, **changed)

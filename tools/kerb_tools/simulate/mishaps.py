@@ -45,7 +45,7 @@ class Mishaps:
             (odds.short_outages_a_year, lambda: self._outage(1200.0)),
             (odds.long_outages_a_year, lambda: self._outage(2.5 * _DAY_S)),
             (odds.port_gone_a_year, self._street.bus.port_goes),
-            (odds.commands_a_year, self._street.commander.publish),
+            (YEAR_S / odds.asked_every_s, self._street.commander.publish),
         ):
             self._every(a_year, call)
         for node in self._street.nodes.values():

@@ -33,6 +33,7 @@ from kerb_tools.simulate.trace import Trace
 Node = Bin | Lamp
 
 _DRAIN_S = 86400.0
+_RECONNECT_S = 60.0
 _REST_S = 2 * 3600.0
 _LAMP_SHARE = 0.3
 _DOWN_S = (0.5, 30.0)
@@ -190,6 +191,9 @@ class Street:
         self.calm = True
         self.disk.full_until_s = 0.0
         self.broker.comes_up()
+        # Commands beyond the gateway's queue are left with the broker until it connects anew.
+        for quarter in (1, 2, 3):
+            self.timeline.after(quarter * _DRAIN_S / 4, self.broker.goes_down, _RECONNECT_S)
         for node in self._list():
             node.away_until_s = 0.0
 
