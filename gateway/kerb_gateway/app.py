@@ -37,6 +37,7 @@ _RESTART_FIRST_S = 0.5
 _RESTART_LAST_S = 60.0
 _SETTLE_S = 2.0
 _GOODBYE_S = 1.0
+_WALL_LOOK_S = 10.0
 _MB = 1024 * 1024
 
 
@@ -73,6 +74,7 @@ class Gateway:
         payloads = NativePayloads(topics, store.gw_epoch)
         nodes = await self._nodes(store)
         ledger = await Ledger.load(store, payloads, nodes, self._log)
+        payloads.offsets = ledger.anchors
         if store.put_aside is not None:
             aside = {"file": store.put_aside.name, "gw_epoch": store.gw_epoch}
             self._log("damaged database put aside, begun anew", **aside)
@@ -119,7 +121,7 @@ class Gateway:
             max_bytes=config.store.max_mb * _MB,
         )
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog()]
-        jobs += [self._hourly(retention)]
+        jobs += [self._hourly(retention), self._keep_time(ingest)]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
@@ -129,6 +131,7 @@ class Gateway:
         await self._until_stopped(jobs)
         notify("STOPPING=1")
         await backfill.close()
+        ingest.keep_contacts()
         with contextlib.suppress(TimeoutError):  # a full disk: what waits is fetched again
             async with asyncio.timeout(_SETTLE_S):
                 await ingest.commit()
@@ -146,6 +149,7 @@ class Gateway:
             commit_interval_s=self._config.store.commit_interval_s,
             commit_rows=self._config.store.commit_rows,
             ballast=self._ballast(),
+            door_s=self._config.backfill.door_s,
         )
 
     def _ballast(self) -> Ballast:
@@ -272,6 +276,12 @@ class Gateway:
                 await retention.hour()
             except StoreFull:
                 self._log("no room to remove old rows in: tried again in an hour")
+
+    async def _keep_time(self, ingest: Ingest) -> None:
+        """Look whether somebody keeps the wall clock right by now."""
+        while True:
+            ingest.keep_time()
+            await asyncio.sleep(_WALL_LOOK_S)
 
     async def _watchdog(self) -> None:
         interval_s = watchdog_interval_s()

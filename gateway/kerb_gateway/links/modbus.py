@@ -23,7 +23,7 @@ from pymodbus.pdu.file_message import FileRecord
 
 from kerb_gateway.config import BusPart
 from kerb_gateway.errors import LinkDown, LinkError
-from kerb_gateway.ingest import Ingest
+from kerb_gateway.ingest import Ingest, NodeClock
 from kerb_gateway.model import Node, Stream
 
 _READS_A_POLL = 16
@@ -120,13 +120,17 @@ class ModbusBus:
 
     async def _poll(self, unit: _Unit) -> None:
         """Read the state, then the log's new records; acknowledge what is committed by now."""
+        asked_ms = self._ingest.boottime_ms()
         status = await self.exchange(unit.node, NO_COMMAND)
+        answered_ms = self._ingest.boottime_ms()
         if not unit.identified:
             await self._identify(unit)
         if not status["epoch"]:
             return
         stream = await self._ingest.epoch(unit.node, status["epoch"], status["last_seq"])
         unit.stream = stream
+        clock = NodeClock(status["boot_no"], status["uptime_s"], status["last_seq"])
+        self._ingest.contact(stream, clock, asked_ms, answered_ms)
         for _ in range(_READS_A_POLL):
             if not stream.gaps:
                 break
