@@ -131,7 +131,7 @@ class Gateway:
         await self._until_stopped(jobs)
         notify("STOPPING=1")
         await backfill.close()
-        ingest.keep_contacts()
+        ingest.time.keep_contacts(at_once=True)
         with contextlib.suppress(TimeoutError):  # a full disk: what waits is fetched again
             async with asyncio.timeout(_SETTLE_S):
                 await ingest.commit()
@@ -280,7 +280,7 @@ class Gateway:
     async def _keep_time(self, ingest: Ingest) -> None:
         """Look whether somebody keeps the wall clock right by now."""
         while True:
-            ingest.keep_time()
+            ingest.time.look()
             await asyncio.sleep(_WALL_LOOK_S)
 
     async def _watchdog(self) -> None:

@@ -24,8 +24,9 @@ from kerb_wire.words import FLAG_CONNECTABLE, FLAG_SERVICE
 from kerb_gateway.clock import Clock
 from kerb_gateway.crypto import new_ecb
 from kerb_gateway.errors import LinkError
-from kerb_gateway.ingest import Ingest, NodeClock, Outcome
+from kerb_gateway.ingest import Ingest, Outcome
 from kerb_gateway.model import Heard, Node, Stream
+from kerb_gateway.timekeeper import NodeClock
 
 _ANSWER_S = 2.0
 _RANGES_A_SESSION = 32
@@ -216,7 +217,7 @@ class Backfill:
         await talk.send(plain(proof))
         readings = await self._ingest.epoch(node, hello.epoch, hello.last_seq)
         clock = NodeClock(hello.boot_no, hello.uptime_s, hello.last_seq)
-        self._ingest.contact(readings, clock, asked_ms, answered_ms)
+        self._ingest.time.contact(readings, clock, asked_ms, answered_ms)
         fetched = await self._fetch(talk, channel, readings)
         await self._ingest.commit()
         await self._acknowledge(talk, channel, readings)

@@ -26,7 +26,8 @@ from kerb_gateway.errors import StoreFull
 from kerb_gateway.model import Gap, Heard, Loss, Node, Reading, Stream
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.ledger import Ledger
-from kerb_gateway.timeline import DOOR_S, STALE_MS, Contact, Span, Stamp, advert_age_ms
+from kerb_gateway.timekeeper import Timekeeper
+from kerb_gateway.timeline import DOOR_S
 
 Log = Callable[..., Any]
 
@@ -51,15 +52,6 @@ class Outcome:
     node: Node | None = None
     stream: Stream | None = None
     reading: Any = None
-
-
-@dataclass(frozen=True)
-class NodeClock:
-    """What a node says of its clock: this boot, the seconds since, and its newest number."""
-
-    boot_no: int
-    uptime_s: int
-    last_seq: int
 
 
 def _digest(data: bytes) -> bytes:
@@ -111,8 +103,7 @@ class Ingest:
         self._due = asyncio.Event()
         self._ballast = ballast
         self._full_retry_s = full_retry_s
-        self._began_ms = clock.boottime_ms()
-        self._age_ms = advert_age_ms(round(1000 * door_s))
+        self.time = Timekeeper(ledger, clock, log, door_s)
         self.full = False  # the disk is: what is heard waits in memory, within a bound
         self._alarmed = False
         self.commits = 0
@@ -207,16 +198,10 @@ class Ingest:
     ) -> None:
         fields = _fill_fields(reading, stream.node) | {"via": "advert", "auth": "mic"}
         moment = self._clock.now()
-        timeline = self._ledger.contacts.of(stream)
-        timeline.heard(seq, moment.boot_id, heard_ms)
-        span = timeline.advert(
-            seq,
-            moment.boot_id,
-            heard_ms,
-            self._advert_age_ms(heard_ms),
-            repeated=bool(reading.flags & words.FLAG_SERVICE),
+        fields |= self.time.of_advert(
+            stream, seq, heard_ms, moment, repeated=bool(reading.flags & words.FLAG_SERVICE)
         )
-        self._add(stream, seq, "fill", digest, fields | _time_fields(span, moment), moment)
+        self._add(stream, seq, "fill", digest, fields, moment)
         if reading.event:
             self.hurry()
 
@@ -265,13 +250,7 @@ class Ingest:
         self, stream: Stream, row: Any, packed: bytes, digest: bytes, via: str, auth: str
     ) -> None:
         moment = self._clock.now()
-        span = self._ledger.contacts.of(stream).place(
-            Stamp(row.seq, row.boot_no, row.uptime_s),
-            moment.boot_id,
-            moment.boottime_ms,
-            self._ledger.anchors.mapping,
-        )
-        common = _time_fields(span, moment) | {
+        common = self.time.of_record(stream, row, moment) | {
             "record": packed,
             "boot_no": row.boot_no,
             "uptime_s": row.uptime_s,
@@ -313,41 +292,6 @@ class Ingest:
         if self._ledger.waiting >= 2 * self._rows:
             self.hurry()
 
-    # --- time ---
-
-    def boottime_ms(self) -> int:
-        """Return this moment on the clock that never jumps."""
-        return self._clock.boottime_ms()
-
-    def contact(self, stream: Stream, clock: NodeClock, asked_ms: int, answered_ms: int) -> None:
-        """Take what an answer says of the node's clock; when (boottime) it was asked, and came."""
-        contact = Contact(
-            self._clock.now().boot_id,
-            clock.boot_no,
-            clock.uptime_s,
-            clock.last_seq,
-            asked_ms,
-            answered_ms,
-        )
-        if not self._ledger.contacts.meet(stream, contact):
-            self._ledger.count("node's clock contradicts itself", stream.node.node_no)
-
-    def _advert_age_ms(self, heard_ms: int) -> int:
-        """Return how old what was just heard may be."""
-        # What BlueZ heard while this process was not there may still come.
-        stale = heard_ms - self._began_ms < STALE_MS
-        return self._age_ms + (STALE_MS if stale else 0)
-
-    def keep_time(self) -> None:
-        """Write an anchor if the wall clock gives cause; to be called now and then."""
-        number = self._ledger.keep_time(self._clock.now())
-        if number:
-            self._log("wall clock anchored", records=number)
-
-    def keep_contacts(self) -> None:
-        """Let the next batch hold all contacts: the process is about to end."""
-        self._ledger.keep_contacts(self._clock.now(), at_once=True)
-
     # --- commits ---
 
     def hurry(self) -> None:
@@ -360,7 +304,7 @@ class Ingest:
         While the disk is full this waits for room: who acknowledges after it, does not.
         """
         async with self._lock:
-            self._ledger.keep_contacts(self._clock.now())
+            self.time.keep_contacts()
             while self._ledger.waiting:
                 try:
                     await self._ledger.commit()
@@ -399,15 +343,6 @@ class Ingest:
                 pass
             self._due.clear()
             await self.commit()
-
-
-def _time_fields(span: Span, moment: Moment) -> dict[str, Any]:
-    return {
-        "t_boot_id": None if span.boot_id == moment.boot_id else span.boot_id,
-        "t_min_ms": span.t_min_ms,
-        "t_ms": span.t_ms,
-        "t_max_ms": span.t_max_ms,
-    }
 
 
 def _address_text(node: Node) -> str:

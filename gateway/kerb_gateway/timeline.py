@@ -30,7 +30,7 @@ SLEEPING_DRIFT = 0.10
 # A lamp never sleeps: two quartzes of at most 100 ppm each, and 500 ppm by which the kernel's
 # adjtimex(2) may slew the gateway's clock.
 AWAKE_DRIFT = 0.001
-# From the first ping to the stamp of the record: the longest burst takes 2.7 s (kerb_wire.settings)
+# From the first ping to the record's stamp: the longest burst takes 2.7 s (kerb_wire's settings)
 MAKING_MS = 3000
 # What an advert may be older than the node's door is open: the making, two strangers that the
 # door outlasts (3 s to their first byte, 1 s to prove themselves, each), 2 s through BlueZ to us.

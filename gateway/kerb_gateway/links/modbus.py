@@ -23,8 +23,9 @@ from pymodbus.pdu.file_message import FileRecord
 
 from kerb_gateway.config import BusPart
 from kerb_gateway.errors import LinkDown, LinkError
-from kerb_gateway.ingest import Ingest, NodeClock
+from kerb_gateway.ingest import Ingest
 from kerb_gateway.model import Node, Stream
+from kerb_gateway.timekeeper import NodeClock
 
 _READS_A_POLL = 16
 _BACK_OFF_POLLS = 8  # a silent unit is asked at most this many poll intervals apart
@@ -120,9 +121,9 @@ class ModbusBus:
 
     async def _poll(self, unit: _Unit) -> None:
         """Read the state, then the log's new records; acknowledge what is committed by now."""
-        asked_ms = self._ingest.boottime_ms()
+        asked_ms = self._ingest.time.boottime_ms()
         status = await self.exchange(unit.node, NO_COMMAND)
-        answered_ms = self._ingest.boottime_ms()
+        answered_ms = self._ingest.time.boottime_ms()
         if not unit.identified:
             await self._identify(unit)
         if not status["epoch"]:
@@ -130,7 +131,7 @@ class ModbusBus:
         stream = await self._ingest.epoch(unit.node, status["epoch"], status["last_seq"])
         unit.stream = stream
         clock = NodeClock(status["boot_no"], status["uptime_s"], status["last_seq"])
-        self._ingest.contact(stream, clock, asked_ms, answered_ms)
+        self._ingest.time.contact(stream, clock, asked_ms, answered_ms)
         for _ in range(_READS_A_POLL):
             if not stream.gaps:
                 break
