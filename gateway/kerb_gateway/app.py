@@ -29,6 +29,7 @@ from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.retention import HOUR_S, Retention
+from kerb_gateway.timekeeper import BEAT_MS
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
@@ -37,7 +38,7 @@ _RESTART_FIRST_S = 0.5
 _RESTART_LAST_S = 60.0
 _SETTLE_S = 2.0
 _GOODBYE_S = 1.0
-_WALL_LOOK_S = 10.0
+_BEATS_A_LOOK = 10
 _MB = 1024 * 1024
 
 
@@ -278,10 +279,12 @@ class Gateway:
                 self._log("no room to remove old rows in: tried again in an hour")
 
     async def _keep_time(self, ingest: Ingest) -> None:
-        """Look whether somebody keeps the wall clock right by now."""
+        """Beat, and look now and then whether somebody keeps the wall clock right by now."""
         while True:
             ingest.time.look()
-            await asyncio.sleep(_WALL_LOOK_S)
+            for _ in range(_BEATS_A_LOOK):
+                ingest.time.beat()
+                await asyncio.sleep(BEAT_MS / 1000)
 
     async def _watchdog(self) -> None:
         interval_s = watchdog_interval_s()

@@ -14,6 +14,10 @@ from kerb_gateway.model import Stream
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.timeline import DOOR_S, STALE_MS, Contact, Span, Stamp, advert_age_ms
 
+BEAT_MS = 1000
+_LATE_MS = 1000  # a beat that is later than that was held up, and so was what came over the air
+_AFTER_MS = 30_000  # for so long what was held up still comes out of the queues
+
 Log = Callable[..., Any]
 
 
@@ -36,6 +40,9 @@ class Timekeeper:
         self._log = log
         self._began_ms = clock.boottime_ms()
         self._age_ms = advert_age_ms(round(1000 * door_s))
+        self._beat_ms: int | None = None
+        self._held_up_ms = 0
+        self._held_up_until_ms = 0
 
     def boottime_ms(self) -> int:
         """Return this moment on the clock that never jumps."""
@@ -60,11 +67,32 @@ class Timekeeper:
         """Return the columns that say when a reading was made that was just heard."""
         timeline = self._ledger.contacts.of(stream)
         timeline.heard(seq, moment.boot_id, heard_ms)
-        # What BlueZ heard while this process was not there may still come.
-        stale_ms = STALE_MS if heard_ms - self._began_ms < STALE_MS else 0
-        age_ms = self._age_ms + stale_ms
+        age_ms = self._age_ms + self._late_ms(heard_ms)
         span = timeline.advert(seq, moment.boot_id, heard_ms, age_ms, repeated=repeated)
         return _columns(span, moment)
+
+    def beat(self) -> None:
+        """Say that the event loop runs; to be called every BEAT_MS.
+
+        While the process stands still (a stopped process, a machine that swaps) adverts wait in
+        front of it, and seem younger than they are.
+        """
+        now_ms = self._clock.boottime_ms()
+        if self._beat_ms is not None and now_ms - self._beat_ms > BEAT_MS + _LATE_MS:
+            self._held_up_ms = now_ms - self._beat_ms
+            self._held_up_until_ms = now_ms + _AFTER_MS
+            self._log("the process stood still", for_s=round(self._held_up_ms / 1000, 1))
+        self._beat_ms = now_ms
+
+    def _late_ms(self, heard_ms: int) -> int:
+        """Return for how long an advert may have waited in front of this process."""
+        # What BlueZ heard while this process was not there yet may still come.
+        late_ms = STALE_MS if heard_ms - self._began_ms < STALE_MS else 0
+        if heard_ms < self._held_up_until_ms:
+            late_ms = max(late_ms, self._held_up_ms)
+        if self._beat_ms is not None and heard_ms - self._beat_ms > BEAT_MS + _LATE_MS:
+            late_ms = max(late_ms, heard_ms - self._beat_ms)
+        return late_ms
 
     def of_record(self, stream: Stream, row: Any, moment: Moment) -> dict[str, Any]:
         """Return the columns that say when a record was made that was just fetched."""
