@@ -56,7 +56,7 @@ class Judged:
 
     counts: Counter[str] = field(default_factory=Counter)
     widths: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    errors: list[float] = field(default_factory=list)
+    errors: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     missed: list[str] = field(default_factory=list)
 
 
@@ -74,8 +74,8 @@ def as_result(judged: Judged, seed: int, lives: int) -> Result:
     result.figures["unresolved_number"] = judged.counts["none"]
     for name, widths in sorted(judged.widths.items()):
         result.figures[f"{name}_ms_p50"] = round(statistics.median(widths))
-    result.figures["error_ms_p50"] = round(statistics.median(judged.errors))
-    result.figures["error_ms_p95"] = round(statistics.quantiles(judged.errors, n=20)[-1])
+    for name, errors in sorted(judged.errors.items()):
+        result.figures[f"{name}_ms_p95"] = round(statistics.quantiles(errors, n=20)[-1])
     for name in ("outside_range", "outside_sent_utc", "outside_utc", "outside_by_anchors"):
         result.figures[name] = judged.counts[name]
         result.bars.append(Bar(name, judged.counts[name], 0, at_least=False))
@@ -261,7 +261,10 @@ class Life:
                 judged.widths["range"].append(width)
                 if self._interval_ms == _CITY_MS:
                     judged.widths[f"range_{row.how}_every_15_min"].append(width)
-                judged.errors.append(abs(final["t_ms"] - truth_ms))
+                error_ms = abs(final["t_ms"] - truth_ms)
+                judged.errors["error"].append(error_ms)
+                if self._interval_ms == _CITY_MS:
+                    judged.errors[f"error_{row.how}_every_15_min"].append(error_ms)
             if None not in (final["utc_min_ms"], final["utc_max_ms"]):
                 width = final["utc_max_ms"] - final["utc_min_ms"]
                 judged.widths[f"utc_{final['quality']}"].append(width)

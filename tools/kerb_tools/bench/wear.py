@@ -9,7 +9,9 @@ opens its door at each eighth wake is.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import tempfile
+import uuid
 from pathlib import Path
 
 from kerb_gateway.clock import Moment
@@ -28,6 +30,7 @@ _INTERVAL_S = 900
 _DAY_S = 86400
 COMMITS_S = (30, 60, 120, 300)
 _WAKES_A_MEETING = 8
+_UP_MS = 3_000_000_000  # five weeks: numbers as long as they are in a gateway's life
 _WALL_MS = 1_780_000_000_000
 _BAR_MB = 35.0
 _DEFAULT_S = 120
@@ -73,11 +76,12 @@ async def _day(seed: int, commit_s: int) -> tuple[int, int, int]:
             due = number * commit_s * NODES // _INTERVAL_S
             clock.at_ms += 1000 * commit_s
             for one in range(sent, due):
-                ingest.advert(senders[one % NODES].next())
+                heard = senders[one % NODES].next()
+                ingest.advert(dataclasses.replace(heard, boottime_ms=clock.at_ms))
                 if one // NODES % _WAKES_A_MEETING == one % _WAKES_A_MEETING:
                     node = nodes[one % NODES]
                     stream = ledger.streams[(node.node_id, readings.EPOCH)]
-                    met = NodeClock(1, clock.at_ms // 1000, stream.last_seq)
+                    met = NodeClock(1, (clock.at_ms - _UP_MS) // 1000, stream.last_seq)
                     ingest.time.contact(stream, met, clock.at_ms - 300, clock.at_ms)
             sent = due
             await ingest.commit()
@@ -93,13 +97,14 @@ class _Day:
     """A machine's clocks that go through the day as fast as the bench does."""
 
     def __init__(self) -> None:
-        self.at_ms = 0
+        self.at_ms = _UP_MS
+        self._boot_id = str(uuid.UUID(int=7))
 
     def boottime_ms(self) -> int:
         return self.at_ms
 
     def now(self) -> Moment:
-        return Moment("bench", self.at_ms, self.at_ms + _WALL_MS, "ntp")
+        return Moment(self._boot_id, self.at_ms, self.at_ms + _WALL_MS, "ntp")
 
 
 def _written() -> int:
