@@ -91,7 +91,6 @@ class Run:
         """A range around the truth, with its estimate 400 ms beside it."""
         return {
             "boot_id": "b",
-            "t_boot_id": "b",
             "t_min_ms": truth_ms - 1500,
             "t_ms": truth_ms + 400,
             "t_max_ms": truth_ms + 500,

@@ -90,6 +90,11 @@ def judge(seed: int, lives: int, beyond: float = 1.0) -> Judged:
     return judged
 
 
+def _axis(time: dict[str, Any]) -> str:
+    """Return the boot of the gateway on whose clock a message's t_ms lie."""
+    return str(time.get("t_boot_id", time["boot_id"]))
+
+
 class Life:
     """One node beside one gateway."""
 
@@ -107,6 +112,7 @@ class Life:
         self._waiting: list[Made] = []
         self._said: list[dict[str, Any]] = []
         self._rows: list[Row] = []
+        self._newest_seq = 0
         self._machine: Machine | None = None
         self._process_ms = 0.0
         self._looked_ms = -float(DAY_MS)
@@ -188,8 +194,7 @@ class Life:
     def _hear(self, machine: Machine, made: Made, at_ms: float) -> None:
         if made not in self._waiting:
             return  # a repetition of what is stored: a duplicate
-        newest = max((row.made.seq for row in self._rows), default=0)
-        if made.seq < newest:
+        if made.seq < self._newest_seq:
             return  # inside a gap: held back
         moment = machine.moment(at_ms)
         timeline = self._timeline
@@ -236,6 +241,7 @@ class Life:
         }
         row = Row(made, machine, fields, time_of(fields, self._anchors), how)
         self._rows.append(row)
+        self._newest_seq = max(self._newest_seq, made.seq)
 
     # --- the judge's ---
 
@@ -246,7 +252,7 @@ class Life:
             judged.counts[row.how] += 1
             final = time_of(row.fields, self._anchors)
             judged.counts[final["quality"]] += 1
-            axis = next(one for one in self._machines if one.boot_id == final["t_boot_id"])
+            axis = next(one for one in self._machines if one.boot_id == _axis(final))
             truth_ms = axis.boottime.at(row.made.measured_ms)
             utc_ms = EPOCH_MS + row.made.measured_ms
             self._check(judged, "outside_range", number, row, truth_ms, final, "t")
@@ -295,7 +301,7 @@ class Life:
 
     def _as_a_consumer(self, time: dict[str, Any]) -> dict[str, Any]:
         """Return the wall time by subtraction, from the newest anchor message of the boot."""
-        mine = [one for one in self._said if one["boot_id"] == time["t_boot_id"]]
+        mine = [one for one in self._said if one["boot_id"] == _axis(time)]
         if not mine or mine[-1]["offset_ms"] is None:
             return {}
         anchor = mine[-1]

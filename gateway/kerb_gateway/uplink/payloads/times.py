@@ -35,13 +35,13 @@ def time_of(fields: dict[str, Any], offsets: Offsets) -> dict[str, Any]:
         quality, utc = NTP, _by_arrival(fields["boottime_ms"], fields["wall_ms"], span)
     else:
         quality, utc = _by_anchor(axis, fields["boottime_ms"], span, offsets)
-    return {
+    elsewhere = {} if axis == boot_id else {"t_boot_id": axis}
+    return elsewhere | {
         "boot_id": boot_id,
         "boottime_ms": fields["boottime_ms"],
         "wall_ms": fields["wall_ms"],
         "wall_quality": fields["wall_quality"],
         "quality": quality,
-        "t_boot_id": axis,
         "t_min_ms": span[0],
         "t_ms": span[1],
         "t_max_ms": span[2],
