@@ -75,6 +75,11 @@ class Span:
     t_ms: int | None
     t_max_ms: int
 
+    @property
+    def width_ms(self) -> int:
+        """Its length in milliseconds; 0 where it is open."""
+        return 0 if self.t_min_ms is None else self.t_max_ms - self.t_min_ms
+
 
 # Where a moment of one boot lies on another boot's axis: (earliest, latest), or None: unknown.
 Mapping = Callable[[str, int, str], tuple[int, int] | None]
@@ -187,22 +192,23 @@ class Timeline:
     def place(
         self, stamp: Stamp, boot_id: str, now_ms: int, mapping: Mapping = no_mapping
     ) -> Span:
-        """Return when a record was made that has just been fetched, on the axis that knows best.
+        """Return when a record was made that has just been fetched.
 
-        boot_id, now_ms: this moment; mapping: how the gateway's boots lie to each other.
+        boot_id, now_ms: this moment; mapping: how the gateway's boots lie to each other. This
+        boot's axis comes first: it can still be anchored, which a boot that is over cannot.
         """
-        axes = [boot_id]
-        for contact in self.contacts:
-            if contact.node_boot_no == stamp.node_boot_no and contact.boot_id not in axes:
-                axes.append(contact.boot_id)
-        spans = [
-            self._on_axis(stamp, axis, now_ms if axis == boot_id else None, mapping)
-            for axis in axes
-        ]
-        closed = [span for span in spans if span is not None and span.t_min_ms is not None]
+        here = self._on_axis(stamp, boot_id, now_ms, mapping)
+        if here is not None and here.t_min_ms is not None:
+            return here
+        elsewhere = {
+            one.boot_id: self._on_axis(stamp, one.boot_id, None, mapping)
+            for one in self.contacts
+            if one.node_boot_no == stamp.node_boot_no and one.boot_id != boot_id
+        }
+        closed = [one for one in elsewhere.values() if one is not None and one.width_ms]
         if closed:
-            return min(closed, key=lambda span: span.t_max_ms - (span.t_min_ms or 0))
-        return spans[0] or Span(boot_id, None, None, now_ms)
+            return min(closed, key=lambda span: span.width_ms)
+        return here or Span(boot_id, None, None, now_ms)
 
     def _on_axis(
         self, stamp: Stamp, axis: str, now_ms: int | None, mapping: Mapping

@@ -102,7 +102,7 @@ class Life:
         self._rng = rng
         self._role = "lamp" if rng.random() < 0.3 else "bin"
         self._interval_ms = rng.choice((60_000, _CITY_MS, 4 * HOUR_MS))
-        self._length_ms = self._interval_ms * rng.randrange(40, 160)
+        self._length_ms = self._interval_ms * rng.randrange(20, 100)
         self._machines = machines(rng, self._length_ms)
         self._node = NodeLife(rng, self._role, 0.0, beyond)
         self._stream = Stream(1, Node(1, "a4cf12000001", self._role, bytes(16)), 1)
