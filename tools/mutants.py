@@ -44,6 +44,8 @@ HIL_LAMP = "hil_tests/test_lamp.py"
 STREET = "tools/tests/test_end_to_end.py"
 POWER_STREET = "tools/tests/test_power_street.py"
 COMMANDS = "gateway/tests/test_commands.py"
+TIMELINE = "gateway/tests/test_timeline.py"
+TIMEKEEPER = "gateway/tests/test_timekeeper.py"
 
 MUTANTS = [
     Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
@@ -275,6 +277,45 @@ MUTANTS = [
     Mutant("HIL erases a board in use", "hil_tests/serial_bench.py",
            "if site != _SITE:", "if False:",
            "tools/tests/test_serial_bench.py::test_a_board_in_use_is_left_alone"),
+    Mutant("the newest number at a contact was made after it", "gateway/kerb_gateway/timeline.py",
+           "            if stamp.seq > contact.last_seq:",
+           "            if stamp.seq >= contact.last_seq:", TIMELINE),
+    Mutant("whole seconds are taken for exact", "gateway/kerb_gateway/timeline.py",
+           "self._least(passed_ms - 1000)", "self._least(passed_ms)", TIMELINE),
+    Mutant("drift is added on the wrong side", "gateway/kerb_gateway/timeline.py",
+           "1 + self._drift if node_ms >= 0 else 1 - self._drift",
+           "1 - self._drift if node_ms >= 0 else 1 + self._drift", TIMELINE),
+    Mutant("uptimes of two boots are compared", "gateway/kerb_gateway/timeline.py",
+           "same = [one for one in contacts if one.node_boot_no == stamp.node_boot_no]",
+           "same = list(contacts)", TIMELINE),
+    Mutant("a repetition is taken for fresh", "gateway/kerb_gateway/timeline.py",
+           "        if not repeated:", "        if True:", TIMELINE),
+    Mutant("a clock that was set by hand counts as NTP", "gateway/kerb_gateway/clock.py",
+           "0 <= state < _TIME_ERROR and", "0 <= state and", TIMELINE),
+    Mutant("an anchor is as sure days away", "gateway/kerb_gateway/anchor.py",
+           "anchor.uncertainty_ms + drifted_ms(boottime_ms - anchor.boottime_ms)",
+           "anchor.uncertainty_ms", TIMELINE),
+    Mutant("clock anchor of the wrong boot", "gateway/kerb_gateway/store/clock_anchors.py",
+           "Offset(*offset_at(boot.anchors, boottime_ms))",
+           "Offset(*offset_at(self.boots[-1].anchors or boot.anchors, boottime_ms))", TIMELINE),
+    Mutant("anchors are forgotten at a restart", "gateway/kerb_gateway/store/clock_anchors.py",
+           "by_no[boot_no].anchors.append(Anchor(*numbers))", "pass", TIMEKEEPER),
+    Mutant("what waited in front of the process is fresh", "gateway/kerb_gateway/timekeeper.py",
+           "        if heard_ms < self._held_up_until_ms:", "        if False:", TIMEKEEPER),
+    Mutant("a session is no contact", "gateway/kerb_gateway/backfill.py",
+           "        self._ingest.time.contact(readings, clock, asked_ms, answered_ms)\n", "",
+           TIMEKEEPER),
+    Mutant("contacts are lost at a clean end", "gateway/kerb_gateway/store/contacts.py",
+           "not (at_once or since_ms >= STORE_EVERY_MS)", "not since_ms >= STORE_EVERY_MS",
+           TIMEKEEPER),
+    Mutant("checker trusts the stated times", "tools/kerb_check/times.py",
+           "    if before or after:", "    if before and after:", "tools/tests/test_checker.py"),
+    Mutant("street: a polled status is no contact", "gateway/kerb_gateway/links/modbus.py",
+           "        self._ingest.time.contact(stream, clock, asked_ms, answered_ms)\n", "",
+           f"{STREET}::test_each_message_says_when_it_was_made"),
+    Mutant("street: messages know no anchors", "gateway/kerb_gateway/app.py",
+           "        payloads.offsets = ledger.anchors\n", "",
+           f"{STREET}::test_each_message_says_when_it_was_made"),
 ]  # fmt: skip
 
 

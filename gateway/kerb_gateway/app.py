@@ -29,6 +29,7 @@ from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.retention import HOUR_S, Retention
+from kerb_gateway.timekeeper import BEAT_MS
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
@@ -37,6 +38,7 @@ _RESTART_FIRST_S = 0.5
 _RESTART_LAST_S = 60.0
 _SETTLE_S = 2.0
 _GOODBYE_S = 1.0
+_BEATS_A_LOOK = 10
 _MB = 1024 * 1024
 
 
@@ -73,6 +75,7 @@ class Gateway:
         payloads = NativePayloads(topics, store.gw_epoch)
         nodes = await self._nodes(store)
         ledger = await Ledger.load(store, payloads, nodes, self._log)
+        payloads.offsets = ledger.anchors
         if store.put_aside is not None:
             aside = {"file": store.put_aside.name, "gw_epoch": store.gw_epoch}
             self._log("damaged database put aside, begun anew", **aside)
@@ -120,7 +123,7 @@ class Gateway:
             max_bytes=config.store.max_mb * _MB,
         )
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog(), store.failure()]
-        jobs += [self._hourly(retention)]
+        jobs += [self._hourly(retention), self._keep_time(ingest)]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
@@ -130,6 +133,7 @@ class Gateway:
         await self._until_stopped(jobs)
         notify("STOPPING=1")
         await backfill.close()
+        ingest.time.keep_contacts(at_once=True)
         with contextlib.suppress(TimeoutError):  # a full disk: what waits is fetched again
             async with asyncio.timeout(_SETTLE_S):
                 await ingest.commit()
@@ -147,6 +151,7 @@ class Gateway:
             commit_interval_s=self._config.store.commit_interval_s,
             commit_rows=self._config.store.commit_rows,
             ballast=self._ballast(),
+            door_s=self._config.backfill.door_s,
         )
 
     def _ballast(self) -> Ballast:
@@ -273,6 +278,14 @@ class Gateway:
                 await retention.hour()
             except StoreFull:
                 self._log("no room to remove old rows in: tried again in an hour")
+
+    async def _keep_time(self, ingest: Ingest) -> None:
+        """Beat, and look now and then whether somebody keeps the wall clock right by now."""
+        while True:
+            ingest.time.look()
+            for _ in range(_BEATS_A_LOOK):
+                ingest.time.beat()
+                await asyncio.sleep(BEAT_MS / 1000)
 
     async def _watchdog(self) -> None:
         interval_s = watchdog_interval_s()

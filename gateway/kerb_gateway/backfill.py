@@ -26,6 +26,7 @@ from kerb_gateway.crypto import new_ecb
 from kerb_gateway.errors import LinkError
 from kerb_gateway.ingest import REPLAY, TAMPERED, Ingest, Outcome
 from kerb_gateway.model import Heard, Node, Stream
+from kerb_gateway.timekeeper import NodeClock
 
 _ANSWER_S = 2.0
 _RANGES_A_SESSION = 32
@@ -205,8 +206,10 @@ class Backfill:
             self._gateway_boot,
             self._clock.boottime_ms() // 1000,
         )
+        asked_ms = self._clock.boottime_ms()
         await talk.send(plain(handshake.hello()))
         payload = await talk.receive()
+        answered_ms = self._clock.boottime_ms()
         kind, _ = open_plain(payload)
         if kind == messages.REFUSAL:
             raise LinkError("the node refused the session")
@@ -215,6 +218,8 @@ class Backfill:
             raise LinkError(f"{hello.node_id.hex()} answered for {node.node_id}")
         await talk.send(plain(proof))
         readings = await self._ingest.epoch(node, hello.epoch, hello.last_seq)
+        clock = NodeClock(hello.boot_no, hello.uptime_s, hello.last_seq)
+        self._ingest.time.contact(readings, clock, asked_ms, answered_ms)
         fetched = await self._fetch(talk, channel, readings)
         await self._ingest.commit()
         await self._acknowledge(talk, channel, readings)

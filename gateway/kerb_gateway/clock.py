@@ -7,12 +7,41 @@ from __future__ import annotations
 
 import ctypes
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+NTP_ERROR_MS = 2000  # a wall clock that may be further off does not count as kept right
+_TRIES = 5
+_TOGETHER_NS = 2_000_000  # what the readings of two clocks may lie apart
+
+
+class _Timeval(ctypes.Structure):
+    _fields_ = [("tv_sec", ctypes.c_long), ("tv_usec", ctypes.c_long)]
+
+
+class _Timex(ctypes.Structure):
+    """struct timex of adjtimex(2); `modes` zero: it only reads."""
+
+    _fields_ = [
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),  # microseconds
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("constant", ctypes.c_long),
+        ("precision", ctypes.c_long),
+        ("tolerance", ctypes.c_long),
+        ("time", _Timeval),
+        ("rest", ctypes.c_char * 128),  # more than any release has behind it
+    ]
+
+
+_adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
 
 
 @dataclass(frozen=True)
@@ -39,17 +68,44 @@ class SystemClock:
     """The clocks of this machine."""
 
     def __init__(self) -> None:
-        self.boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
+        # Without a name for the boot each process is its own: nothing is ever taken for known.
+        self.boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else str(uuid.uuid4())
 
     def boottime_ms(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
     def now(self) -> Moment:
-        return Moment(self.boot_id, self.boottime_ms(), time.time_ns() // 1_000_000, _quality())
+        boottime_ns, wall_ns = _together()
+        return Moment(self.boot_id, boottime_ns // 1_000_000, wall_ns // 1_000_000, _quality())
+
+
+def _together() -> tuple[int, int]:
+    """Return (CLOCK_BOOTTIME, wall time) of one moment, in nanoseconds.
+
+    Between the two readings another process may run; then they are read again.
+    """
+    for _ in range(_TRIES):
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        wall = time.time_ns()
+        after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if after - before <= _TOGETHER_NS:
+            break
+    return (before + after) // 2, wall
+
+
+def quality_of(state: int, maxerror_us: int) -> str:
+    """Return what adjtimex(2) says of the wall clock.
+
+    The kernel takes its word back at every settimeofday, so a clock that was only restored at boot
+    (fake-hwclock, systemd-timesyncd's saved time, a person's `date -s`) is `none` until NTP sets
+    it; and it lets the error grow while nobody corrects the clock.
+    """
+    kept = 0 <= state < _TIME_ERROR and maxerror_us <= 1000 * NTP_ERROR_MS
+    return "ntp" if kept else "none"
 
 
 def _quality() -> str:
     """Ask the kernel whether anybody keeps its clock right (adjtimex with no changes)."""
-    buffer = ctypes.create_string_buffer(256)
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
-    return "ntp" if 0 <= state < _TIME_ERROR else "none"
+    buffer = _Timex()
+    state = _adjtimex(ctypes.byref(buffer))
+    return quality_of(state, buffer.maxerror)

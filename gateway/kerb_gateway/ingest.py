@@ -20,12 +20,14 @@ from kerb_wire.limits import JUMP_LIMIT
 from kerb_wire.provisioning import address_of
 
 from kerb_gateway.bins.geometry import fill_pct
-from kerb_gateway.clock import Clock
+from kerb_gateway.clock import Clock, Moment
 from kerb_gateway.crypto import Ecb, new_ecb
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.model import Gap, Heard, Loss, Node, Reading, Stream
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.timekeeper import Timekeeper
+from kerb_gateway.timeline import DOOR_S
 
 Log = Callable[..., Any]
 
@@ -87,8 +89,9 @@ class Ingest:
         commit_rows: int,
         ballast: Ballast | None = None,
         full_retry_s: float = 5.0,
+        door_s: float = DOOR_S,
     ) -> None:
-        """ballast: what to throw off when the disk is full."""
+        """ballast: what to throw off when the disk is full; door_s: how long an advert is sent."""
         self._ledger = ledger
         self._clock = clock
         self._log = log
@@ -100,6 +103,7 @@ class Ingest:
         self._due = asyncio.Event()
         self._ballast = ballast
         self._full_retry_s = full_retry_s
+        self.time = Timekeeper(ledger, clock, log, door_s)
         self.full = False  # the disk is: what is heard waits in memory, within a bound
         self._alarmed = False
         self.commits = 0
@@ -164,7 +168,7 @@ class Ingest:
         kind = classify(stream, seq, digest, authenticated=False)
         if kind == ACCEPTED:
             self._accept(stream, seq, digest)
-            self._store_advert(stream, seq, digest, reading)
+            self._store_advert(stream, seq, digest, reading, heard.boottime_ms)
         elif kind != DUPLICATE:
             self._ledger.count(kind, stream.node.node_no)
             if kind in (REPLAY, TAMPERED, QUARANTINED):
@@ -189,9 +193,15 @@ class Ingest:
         stream.last_seq = seq
         stream.remember(seq, digest)
 
-    def _store_advert(self, stream: Stream, seq: int, digest: bytes, reading: Any) -> None:
-        fields = _fill_fields(reading, stream.node)
-        self._add(stream, seq, "fill", digest, fields | {"via": "advert", "auth": "mic"})
+    def _store_advert(
+        self, stream: Stream, seq: int, digest: bytes, reading: Any, heard_ms: int
+    ) -> None:
+        fields = _fill_fields(reading, stream.node) | {"via": "advert", "auth": "mic"}
+        moment = self._clock.now()
+        fields |= self.time.of_advert(
+            stream, seq, heard_ms, moment, repeated=bool(reading.flags & words.FLAG_SERVICE)
+        )
+        self._add(stream, seq, "fill", digest, fields, moment)
         if reading.event:
             self.hurry()
 
@@ -239,7 +249,8 @@ class Ingest:
     def _store_record(
         self, stream: Stream, row: Any, packed: bytes, digest: bytes, via: str, auth: str
     ) -> None:
-        common = {
+        moment = self._clock.now()
+        common = self.time.of_record(stream, row, moment) | {
             "record": packed,
             "boot_no": row.boot_no,
             "uptime_s": row.uptime_s,
@@ -247,9 +258,10 @@ class Ingest:
             "auth": auth,
         }
         if row.kind == records.FILL:
-            self._add(stream, row.seq, "fill", digest, _fill_fields(row, stream.node) | common)
+            fields = _fill_fields(row, stream.node) | common
+            self._add(stream, row.seq, "fill", digest, fields, moment)
         else:
-            self._add(stream, row.seq, "lamp", digest, _lamp_fields(row) | common)
+            self._add(stream, row.seq, "lamp", digest, _lamp_fields(row) | common, moment)
 
     def _lost(self, stream: Stream, row: Any) -> str:
         """Declare what is still open of seq..last_seq lost, with the node's own reason."""
@@ -268,9 +280,15 @@ class Ingest:
         return "lost"
 
     def _add(
-        self, stream: Stream, seq: int, kind: str, digest: bytes, fields: dict[str, Any]
+        self,
+        stream: Stream,
+        seq: int,
+        kind: str,
+        digest: bytes,
+        fields: dict[str, Any],
+        moment: Moment,
     ) -> None:
-        self._ledger.add_reading(Reading(stream, seq, kind, digest, fields), self._clock.now())
+        self._ledger.add_reading(Reading(stream, seq, kind, digest, fields), moment)
         if self._ledger.waiting >= 2 * self._rows:
             self.hurry()
 
@@ -294,6 +312,7 @@ class Ingest:
         While the disk is full this waits for room: who acknowledges after it, does not.
         """
         async with self._lock:
+            self.time.keep_contacts()
             while self._ledger.waiting:
                 try:
                     await self._commit_once()

@@ -154,3 +154,6 @@ class Payloads(Protocol):
 
     def alarm(self, node_id: str, alarm: dict[str, Any]) -> tuple[str, bytes]:
         """An alarm's message."""
+
+    def anchor(self, anchor: dict[str, Any]) -> tuple[str, bytes]:
+        """The message that ties a boot of the gateway to wall time."""

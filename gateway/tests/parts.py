@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kerb_gateway.clock import SystemClock
+from kerb_gateway.clock import Clock, SystemClock
 from kerb_gateway.crypto import new_ecb
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.model import Heard, Node, Stream
@@ -34,7 +34,7 @@ class Parts:
     """A store, its ledger and an ingest over two nodes."""
 
     @classmethod
-    async def open(cls, path: Path) -> Parts:
+    async def open(cls, path: Path, clock: Clock | None = None) -> Parts:
         parts = cls()
         parts.store = Store(path)
         await parts.store.open()
@@ -46,10 +46,10 @@ class Parts:
             Node(1, NODE_ID, "bin", KEY),
             Node(2, LAMP_ID, "lamp", KEY, bus="street", unit=1),
         ]
-        parts.ledger = await Ledger.load(
-            parts.store, NativePayloads(TOPICS, parts.store.gw_epoch), parts.nodes, log
-        )
-        parts.clock = SystemClock()
+        payloads = NativePayloads(TOPICS, parts.store.gw_epoch)
+        parts.ledger = await Ledger.load(parts.store, payloads, parts.nodes, log)
+        payloads.offsets = parts.ledger.anchors
+        parts.clock = clock or SystemClock()
         parts.ingest = Ingest(
             parts.ledger, parts.nodes, parts.clock, log, commit_interval_s=60, commit_rows=500
         )
@@ -66,7 +66,9 @@ class Parts:
 
     async def outgoing(self) -> list[Outgoing]:
         """What the publisher would be given from the very first row on."""
-        outbox = Outbox(self.store, NativePayloads(TOPICS, self.store.gw_epoch))
+        payloads = NativePayloads(TOPICS, self.store.gw_epoch)
+        payloads.offsets = self.ledger.anchors
+        outbox = Outbox(self.store, payloads)
         return await outbox.after(0, 100000)
 
     async def payloads(self) -> list[dict[str, Any]]:

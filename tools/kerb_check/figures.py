@@ -13,6 +13,7 @@ from kerb_check.commands import Outcome
 from kerb_check.lampfaults import Faults
 from kerb_check.model import Identity
 from kerb_check.readings import Comparison, Sets
+from kerb_check.times import Times
 from kerb_check.world import Burst
 
 Value = float | int | str | None
@@ -31,7 +32,7 @@ def _round(value: float | None, digits: int = 1) -> float | None:
 
 
 def collect(
-    sets: Sets, comparison: Comparison, commands: Outcome, faults: Faults
+    sets: Sets, comparison: Comparison, commands: Outcome, faults: Faults, times: Times
 ) -> dict[str, Value]:
     """Return every figure that the readings, commands and lamp faults give."""
     stored = {reading.identity for reading in sets.database.readings}
@@ -54,8 +55,10 @@ def collect(
         "commands_applied": commands.applied,
         "lamp_faults_set": faults.set,
         "lamp_faults_reported": faults.reported,
-        "findings": len(comparison.findings) + len(commands.findings) + len(faults.findings),
+        "findings": sum(len(part.findings) for part in (comparison, commands, faults, times)),
         **_errors(comparison),
+        "time_error_ms_p95": _round(percentile(times.errors_ms, 0.95), 0),
+        "time_range_ms_p50": _round(percentile(times.ranges_ms, 0.5), 0),
         **_delays(sets, comparison),
     }
 

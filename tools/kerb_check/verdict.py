@@ -17,6 +17,7 @@ from kerb_check import (
     flash,
     lampfaults,
     readings,
+    times,
     world,
 )
 from kerb_check.model import Finding, SourceError
@@ -64,6 +65,8 @@ def judge(run: Path) -> Verdict:
     verdict.comparison = readings.compare(sets)
     outcome = commands.check(sent, sets.delivered.results, images)
     faults = lampfaults.check(truth, verdict.comparison.unique)
+    timed = times.check(verdict.comparison)
     verdict.findings = verdict.comparison.findings + outcome.findings + faults.findings
-    verdict.figures = figures.collect(sets, verdict.comparison, outcome, faults)
+    verdict.findings += timed.findings
+    verdict.figures = figures.collect(sets, verdict.comparison, outcome, faults, timed)
     return verdict

@@ -74,6 +74,8 @@ class Run:
         self.stored: Rows = [self._payload(BIN, packed) for packed in self.flash[BIN]]
         self.stored += [self._payload(LAMP, packed) for packed in self.flash[LAMP]]
         self.messages = [dict(row, outbox_no=n) for n, row in enumerate(self.stored, 1)]
+        for seq, row in enumerate(self.messages[:BURSTS], 1):
+            row["time"] = self._time(100_000 + 10_000 * seq)
         self.losses: Rows = []
         self.commands: Rows = [
             {"command_id": f"c{n}", "node": LAMP, "level_pct": 40} for n in (1, 2)
@@ -83,6 +85,16 @@ class Run:
             for n in (1, 2)
         ]
         self.cut = False
+
+    @staticmethod
+    def _time(truth_ms: int) -> dict[str, Any]:
+        """A range around the truth, with its estimate 400 ms beside it."""
+        return {
+            "boot_id": "b",
+            "t_min_ms": truth_ms - 1500,
+            "t_ms": truth_ms + 400,
+            "t_max_ms": truth_ms + 500,
+        }
 
     @staticmethod
     def _payload(node: str, packed: bytes) -> dict[str, Any]:
@@ -148,6 +160,19 @@ def test_an_honest_run_is_good(tmp_path: Path) -> None:
     assert verdict.figures["readings_delivered_unique"] == BURSTS + 4
     assert verdict.figures["lamp_faults_set"] == verdict.figures["lamp_faults_reported"] == 1
     assert verdict.figures["commands_confirmed"] == 2
+    assert verdict.figures["time_error_ms_p95"] == 400
+    assert verdict.figures["time_range_ms_p50"] == 2000
+
+
+def test_times_of_another_boot_of_the_machine_are_left_out(tmp_path: Path) -> None:
+    run = Run()
+    for row in run.messages[:BURSTS]:
+        row["time"]["t_boot_id"] = "another"
+        row["time"]["t_max_ms"] = 1
+    run.write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good
+    assert verdict.figures["time_error_ms_p95"] is None
 
 
 def test_a_harmless_repetition_is_counted_and_good(tmp_path: Path) -> None:
@@ -274,13 +299,24 @@ def mistake_a_lamp_fault(run: Run) -> None:
     say_everywhere(run, 1, 2)
 
 
+def date_a_reading_too_early(run: Run) -> None:
+    for end in ("min", "max"):
+        run.messages[5]["time"][f"t_{end}_ms"] -= 2000
+
+
+def date_a_reading_too_late(run: Run) -> None:
+    for end in ("min", "max"):
+        run.messages[5]["time"][f"t_{end}_ms"] += 2000
+
+
 LIES: list[Callable[[Run], None]] = [
     drop_delivered, drop_everywhere_upstream, double_in_the_database, alter_delivered,
     alter_in_the_database, repeat_with_other_content, swap_two_contents, reorder,
     cut_the_subscriber_short, cut_the_world_short, invent_a_reading, forget_to_record_a_burst,
     declare_lost_what_lies_on_the_flash, declare_lost_what_arrived, forward_without_storing,
     accept_a_replay, invent_a_result, answer_twice, never_answer, hide_a_lamp_fault,
-    never_end_a_lamp_fault, invent_a_lamp_fault, mistake_a_lamp_fault,
+    never_end_a_lamp_fault, invent_a_lamp_fault, mistake_a_lamp_fault, date_a_reading_too_early,
+    date_a_reading_too_late,
 ]  # fmt: skip
 
 

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 from aes import new_ecb
+from kerb_gateway.clock import SystemClock
+from kerb_gateway.store.migrations import migrations
 from kerb_sim.air.medium import Advert
 from kerb_sim.street import Member, Street
 from kerb_tools.demo.run import Demo
 from kerb_wire import advert, bthome, keys, records
 from kerb_wire.provisioning import address_of
 from paho.mqtt.enums import CallbackAPIVersion
+from sqlite_utils import Database
 from streets import SEED, assert_accounted, calm, run_street
 
 _KILLS = 20
@@ -222,3 +225,40 @@ def test_sigterm_ends_the_gateway_cleanly(tmp_path: Path) -> None:
     log = (tmp_path / "run" / "gateway.log").read_text()
     assert sum('"stopped"' in line for line in log.splitlines()) >= 2
     assert all(json.loads(line) for line in log.splitlines())
+
+
+def anchored_before(run: Path, offset_ms: int) -> None:
+    """Leave a database behind that knows the wall time of this very boot of the machine."""
+    run.mkdir()
+    db = Database(run / "gateway.sqlite")
+    migrations.apply(db)
+    moment = SystemClock().now()
+    db.execute("insert into gateway_boots values (1, ?, 0)", [moment.boot_id])
+    db.execute(
+        "insert into clock_anchors values (1, 1, ?, ?, 2000)",
+        [moment.boottime_ms, moment.boottime_ms + offset_ms],
+    )
+    db.conn.commit()
+    db.close()
+
+
+def test_each_message_says_when_it_was_made(tmp_path: Path) -> None:
+    """Polled, heard and fetched readings; an anchor of before is known to the new process."""
+    offset_ms = 1_700_000_000_000
+    anchored_before(tmp_path / "run", offset_ms)
+    verdict = run_street(tmp_path, bins=1, lamps=1, duration_s=6)
+    assert_accounted(verdict)
+    assert verdict.figures["time_range_ms_p50"] is not None
+    assert verdict.comparison is not None
+    times = {"bin": [], "lamp": []}
+    for reading in verdict.comparison.unique.values():
+        times["bin" if reading.content["kind"] == "fill" else "lamp"].append(
+            reading.content["time"]
+        )
+    for time in times["bin"] + times["lamp"]:
+        if time["wall_quality"] == "none":  # else somebody keeps this machine's clock right
+            assert time["quality"] == "anchored"
+            assert abs(time["utc_ms"] - time["t_ms"] - offset_ms) < 100
+    widths = [one["t_max_ms"] - one["t_min_ms"] for one in times["lamp"]]
+    assert widths
+    assert max(widths) < 10_000  # whole seconds, twice, and the bus between

@@ -25,6 +25,7 @@ from kerb_gateway.config import BusPart
 from kerb_gateway.errors import LinkDown, LinkError
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.model import Node, Stream
+from kerb_gateway.timekeeper import NodeClock
 
 _READS_A_POLL = 16
 _BACK_OFF_POLLS = 8  # a silent unit is asked at most this many poll intervals apart
@@ -120,7 +121,9 @@ class ModbusBus:
 
     async def _poll(self, unit: _Unit) -> None:
         """Read the state, then the log's new records; acknowledge what is committed by now."""
+        asked_ms = self._ingest.time.boottime_ms()
         status = await self.exchange(unit.node, NO_COMMAND)
+        answered_ms = self._ingest.time.boottime_ms()
         if not unit.identified:
             await self._identify(unit)
         if not status["epoch"]:
@@ -128,6 +131,8 @@ class ModbusBus:
         stream = await self._ingest.epoch(unit.node, status["epoch"], status["last_seq"])
         if unit.stream is not stream:  # another epoch: what was fetched of the old one ends here
             unit.stream, unit.fetched_seq = stream, 0
+        clock = NodeClock(status["boot_no"], status["uptime_s"], status["last_seq"])
+        self._ingest.time.contact(stream, clock, asked_ms, answered_ms)
         for _ in range(_READS_A_POLL):
             if not stream.gaps:
                 break

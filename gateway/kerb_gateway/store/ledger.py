@@ -14,6 +14,8 @@ from typing import Any
 from kerb_gateway.clock import Moment
 from kerb_gateway.errors import StoreError
 from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Payloads, Reading, Stream
+from kerb_gateway.store.clock_anchors import ClockAnchors
+from kerb_gateway.store.contacts import Contacts
 from kerb_gateway.store.database import Many, Operation, Store
 from kerb_gateway.store.outbox import LOSS, MESSAGE, READING, Outbox, Outgoing, dead_letter
 
@@ -49,6 +51,10 @@ _READING_COLUMNS = (
     "wall_ms",
     "wall_quality",
     "digest",
+    "t_boot_id",
+    "t_min_ms",
+    "t_ms",
+    "t_max_ms",
 )
 _INSERT_READING = (
     f"insert into readings ({', '.join(_READING_COLUMNS)}) "
@@ -79,6 +85,8 @@ class Ledger:
         self._next_loss = 1
         self._wrong: dict[int, int] = {}
         self.streams: dict[tuple[str, int], Stream] = {}
+        self.anchors = ClockAnchors()
+        self.contacts = Contacts()
         self.counters: Counter[str] = Counter()
 
     @classmethod
@@ -107,6 +115,8 @@ class Ledger:
             stream.written_gaps = stream.ranges()
         await ledger._load_digests(numbered)
         await ledger._load_numbers()
+        ledger.anchors = await ClockAnchors.load(store)
+        ledger.contacts = await Contacts.load(store, numbered.values())
         await ledger.outbox.load()
         return ledger
 
@@ -159,6 +169,7 @@ class Ledger:
 
     def add_reading(self, reading: Reading, moment: Moment) -> None:
         """Append a reading and its outbox row."""
+        self._know_boot(moment.boot_id)
         fields: dict[str, Any] = reading.fields | {
             "reading_no": self._next_reading,
             "stream_no": reading.stream.stream_no,
@@ -226,6 +237,29 @@ class Ledger:
     def add_alarm(self, where: str, alarm: dict[str, Any]) -> None:
         """Append an alarm's outbox row; where: a node_id, or "gateway"."""
         self._send(MESSAGE, None, *self._payloads.alarm(where, alarm))
+
+    # --- time ---
+
+    def _know_boot(self, boot_id: str) -> None:
+        if not self.anchors.known(boot_id):
+            for operation in self.anchors.begin(boot_id):
+                self.add(operation)
+
+    def keep_time(self, moment: Moment) -> int:
+        """Look at the wall clock, now and then; returns how many records of it go upstream."""
+        self._know_boot(moment.boot_id)
+        operations, said = self.anchors.look(moment)
+        for operation in operations:
+            self.add(operation)
+        for anchor in said:
+            self._send(MESSAGE, None, *self._payloads.anchor(anchor))
+        return len(said)
+
+    def keep_contacts(self, moment: Moment, *, at_once: bool = False) -> None:
+        """Let the contacts with the nodes' clocks be part of the batch, once an hour."""
+        due = self.contacts.due(moment.boot_id, moment.boottime_ms, at_once=at_once)
+        for operation in due:
+            self.add(operation)
 
     def count(self, name: str, node_no: int = 0) -> None:
         """Count an event that is not a reading; 0: no particular node."""

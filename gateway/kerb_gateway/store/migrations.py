@@ -87,6 +87,50 @@ def m003_hours(db: Database) -> None:
     )
 
 
+@migrations()
+def m004_time(db: Database) -> None:
+    """When each reading was made, the gateway's boots in their order, anchors, contacts.
+
+    What was stored while NTP kept the clock right becomes the anchor of its boot.
+    """
+    for name, kind in (("t_boot_id", str), ("t_min_ms", int), ("t_ms", int), ("t_max_ms", int)):
+        db.table("readings").add_column(name, kind)
+    db.table("gateway_boots").create(
+        {"gateway_boot_no": int, "boot_id": str, "last_ms": int}, pk="gateway_boot_no"
+    )
+    db.table("clock_anchors").create(
+        {
+            "anchor_no": int,
+            "gateway_boot_no": int,
+            "boottime_ms": int,
+            "wall_ms": int,
+            "uncertainty_ms": int,
+        },
+        pk="anchor_no",
+    )
+    db.table("contacts").create(
+        {
+            "stream_no": int,
+            "boot_id": str,
+            "node_boot_no": int,
+            "uptime_s": int,
+            "last_seq": int,
+            "asked_ms": int,
+            "answered_ms": int,
+        }
+    )
+    db.execute(
+        "insert into gateway_boots (boot_id, last_ms) select boot_id, max(boottime_ms) "
+        "from readings where boot_id is not null group by boot_id order by min(reading_no)"
+    )
+    db.execute(
+        "insert into clock_anchors (gateway_boot_no, boottime_ms, wall_ms, uncertainty_ms) "
+        "select b.gateway_boot_no, r.boottime_ms, r.wall_ms, 2000 from readings r "
+        "join gateway_boots b using (boot_id) where r.reading_no in (select max(reading_no) "
+        "from readings where wall_quality = 'ntp' group by boot_id) order by b.gateway_boot_no"
+    )
+
+
 def _readings(db: Database) -> None:
     db.table("readings").create(
         {

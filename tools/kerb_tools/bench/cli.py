@@ -13,6 +13,7 @@ from rich.console import Console
 
 _BENCHES = {
     "drain": "how fast a backlog goes out, beside bare paho to the same broker",
+    "time": "whether every reading was made within the range stated for it",
     "wear": "bytes written to the card in a day of 200 nodes, for several commit intervals",
 }
 

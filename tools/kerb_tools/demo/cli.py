@@ -163,6 +163,8 @@ def _summary(console: Console, run: Path, report: dict[str, Any], verdict: Verdi
         f"distance error p95 {report['fill_error_mm_p95']} mm; volume error p95 "
         f"{report['volume_error_points_p95']} points; advert to delivery p50 "
         f"{report['advert_to_delivered_ms_p50']} ms",
+        f"time of measuring: off by at most {report['time_error_ms_p95']} ms (p95), "
+        f"stated within {report['time_range_ms_p50']} ms (p50)",
     ]
     for line in lines:
         console.print(f"  {line}", highlight=False)

@@ -12,6 +12,7 @@ import msgspec
 from kerb_wire.words import fault_names
 
 from kerb_gateway.model import Origin
+from kerb_gateway.uplink.payloads.times import UNKNOWN, time_of
 from kerb_gateway.uplink.topics import EVENT, READING, RESULT, Topics
 
 _FILL = (
@@ -28,6 +29,7 @@ _FILL = (
 _LAMP = ("level_pct", "reason", "faults", "outcome", "burn_min", "command_no", "event")
 _COMMON = ("boot_no", "uptime_s", "via", "auth")
 
+GATEWAY = "gateway"  # in the place of a node: what concerns no single one
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,6 +39,7 @@ class NativePayloads:
     def __init__(self, topics: Topics, gw_epoch: str) -> None:
         self._topics = topics
         self._gw_epoch = gw_epoch
+        self.offsets = UNKNOWN  # set once the store has loaded what is known of wall time
 
     def reading(self, origin: Origin, fields: dict[str, Any], outbox_no: int) -> tuple[str, bytes]:
         node, seq, kind = origin.node_id, fields["seq"], fields["kind"]
@@ -56,12 +59,7 @@ class NativePayloads:
             message["temperature_c"] = None if tenths is None else tenths / 10
         else:
             message["fault_names"] = fault_names(fields["faults"])
-        message["time"] = {
-            "boot_id": fields["boot_id"],
-            "boottime_ms": fields["boottime_ms"],
-            "wall_ms": fields["wall_ms"],
-            "quality": fields["wall_quality"],
-        }
+        message["time"] = time_of(fields, self.offsets)
         return self._topics.of(node, READING), _encode(message)
 
     def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
@@ -83,3 +81,7 @@ class NativePayloads:
 
     def alarm(self, node_id: str, alarm: dict[str, Any]) -> tuple[str, bytes]:
         return self._topics.of(node_id, EVENT), _encode({"kind": "alarm", "node": node_id} | alarm)
+
+    def anchor(self, anchor: dict[str, Any]) -> tuple[str, bytes]:
+        base = {"kind": "anchor", "node": GATEWAY, "gw_epoch": self._gw_epoch}
+        return self._topics.of(GATEWAY, EVENT), _encode(base | anchor)
