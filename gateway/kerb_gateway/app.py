@@ -16,6 +16,7 @@ from kerb_gateway.backfill import Backfill
 from kerb_gateway.clock import SystemClock
 from kerb_gateway.commands import Commands
 from kerb_gateway.config import Config, Secrets
+from kerb_gateway.desk import Desk
 from kerb_gateway.errors import LinkDown, StoreError, StoreFull
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
@@ -23,10 +24,13 @@ from kerb_gateway.links.modbus import ModbusBus
 from kerb_gateway.logs import WARNINGS
 from kerb_gateway.model import Geometry, Node
 from kerb_gateway.publisher import Batch, Publisher
+from kerb_gateway.service.control import ControlSocket
 from kerb_gateway.service.notify import notify, watchdog_interval_s
 from kerb_gateway.store.ballast import Ballast
+from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.letters import Letters
 from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.retention import HOUR_S, Retention
 from kerb_gateway.uplink.mqtt import Uplink
@@ -36,6 +40,7 @@ from kerb_gateway.uplink.topics import Topics
 _RESTART_FIRST_S = 0.5
 _RESTART_LAST_S = 60.0
 _SETTLE_S = 2.0
+_CLAIM_S = 3.0  # how long a command line may hold the database at our start
 _GOODBYE_S = 1.0
 _MB = 1024 * 1024
 
@@ -59,12 +64,15 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        claim = Claim(self._config.store.path)
+        await claim.wait(_CLAIM_S)
         store = Store(self._config.store.path)
         await store.open()
         try:
             await self._with_store(store)
         finally:
             await store.close()
+            claim.give_back()
         self._log("stopped")
 
     async def _with_store(self, store: Store) -> None:
@@ -123,11 +131,17 @@ class Gateway:
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
+        desk = Desk(Letters(store, ledger, self._clock), ingest.commit)
+        control = ControlSocket(config.socket_path, desk.answer, self._log)
+        jobs += [control.run()]
+        if config.control.enabled:
+            await control.start()
         uplink.start()
         self._log("started", nodes=len(nodes), gw_epoch=store.gw_epoch)
         notify("READY=1")
         await self._until_stopped(jobs)
         notify("STOPPING=1")
+        await control.stop()
         await backfill.close()
         with contextlib.suppress(TimeoutError):  # a full disk: what waits is fetched again
             async with asyncio.timeout(_SETTLE_S):

@@ -119,6 +119,13 @@ class NodePart(_Part):
     geometry: GeometryPart | None = None
 
 
+class ControlPart(_Part):
+    """The local socket for the command line; it lies beside the database unless it is named."""
+
+    enabled: bool = True
+    socket: Path | None = None
+
+
 class LogPart(_Part):
     """What is logged, and how it looks."""
 
@@ -138,6 +145,13 @@ class Config(_Part):
     bus: list[BusPart] = Field(default_factory=list, max_length=16)
     nodes: list[NodePart] = Field(default_factory=list, max_length=10000)
     log: LogPart = LogPart()
+    control: ControlPart = ControlPart()
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the running gateway listens for its command line."""
+        path = self.store.path
+        return self.control.socket or path.with_name(path.name + ".sock")
 
 
 class Secrets(BaseModel):
@@ -179,9 +193,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _absolute(config: Config, base: Path) -> Config:
-    """Resolve the store's path against the file's own folder."""
+    """Resolve the store's and the socket's path against the file's own folder."""
     store = config.store.model_copy(update={"path": base / config.store.path})
-    return config.model_copy(update={"store": store})
+    control = config.control
+    if control.socket is not None:
+        control = control.model_copy(update={"socket": base / control.socket})
+    return config.model_copy(update={"store": store, "control": control})
 
 
 def _explain(error: Any, table: dict[str, Any]) -> str:
@@ -206,6 +223,7 @@ def _nearest(location: tuple[Any, ...]) -> str:
         "bus": BusPart,
         "nodes": NodePart,
         "log": LogPart,
+        "control": ControlPart,
         "geometry": GeometryPart,
     }
     owners = [part for part in location[:-1] if isinstance(part, str)]

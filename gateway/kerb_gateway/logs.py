@@ -20,6 +20,7 @@ WARNINGS = frozenset(
     {
         "advert refused",
         "adverts dropped: queue full",
+        "broker has no room",
         "broker does not speak MQTT 5, trying 3.1.1",
         "command refused",
         "damaged database put aside, begun anew",
@@ -27,6 +28,7 @@ WARNINGS = frozenset(
         "little room on the disk: no ballast",
         "link down",
         "message refused",
+        "no control socket",
         "no room to remove old rows in: tried again in an hour",
         "sequence numbers do not add up",
         "session failed",

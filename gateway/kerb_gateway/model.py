@@ -149,6 +149,14 @@ class Payloads(Protocol):
     def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         """A loss record's message; fields: the columns of its row."""
 
+    def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
+        """A message that takes a loss record back; fields: its range, reason and mark."""
+
+    def dropped(
+        self, reading: tuple[Origin, int] | None, fields: dict[str, Any]
+    ) -> tuple[str, bytes]:
+        """A message that says which dead letter a person gave up."""
+
     def result(self, node_id: str, result: dict[str, Any]) -> tuple[str, bytes]:
         """A command result's message."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kerb_gateway.clock import Moment
 from kerb_gateway.errors import StoreError
-from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Payloads, Reading, Stream
+from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Origin, Payloads, Reading, Stream
 from kerb_gateway.store.database import Many, Operation, Store
 from kerb_gateway.store.outbox import LOSS, MESSAGE, READING, Outbox, Outgoing, dead_letter
 
@@ -216,12 +216,30 @@ class Ledger:
         if message.reading is not None:
             origin, seq = message.reading
             fields = {"first_seq": seq, "last_seq": seq, "reason": "refused"}
+            fields["mark"] = message.outbox_no
             self._send(MESSAGE, None, *self._payloads.loss(origin, fields))
 
-    def send_again(self, outbox_no: int, topic: str, payload: bytes) -> None:
-        """Put a dead letter back into the outbox, under a new number."""
+    def send_again(
+        self, outbox_no: int, kind: str, row_no: int | None, topic: str, payload: bytes
+    ) -> int:
+        """Put a dead letter back into the outbox; returns its new number."""
         self.add(("delete from dead_letters where outbox_no = ?", [outbox_no]))
-        self._send(MESSAGE, None, topic, payload)
+        self._send(kind, row_no, topic, payload)
+        return self._next_outbox - 1
+
+    def add_found(
+        self, origin: Origin, first_seq: int, last_seq: int, reason: str, mark: int
+    ) -> None:
+        """Take a loss record back: its numbers are accounted for in another way now.
+
+        mark: the loss_no of a tail, the number of a dead letter.
+        """
+        fields = {"first_seq": first_seq, "last_seq": last_seq, "reason": reason, "mark": mark}
+        self._send(MESSAGE, None, *self._payloads.found(origin, fields))
+
+    def add_dropped(self, reading: tuple[Origin, int] | None, fields: dict[str, Any]) -> None:
+        """Say upstream that a person gave up a dead letter."""
+        self._send(MESSAGE, None, *self._payloads.dropped(reading, fields))
 
     def add_alarm(self, where: str, alarm: dict[str, Any]) -> None:
         """Append an alarm's outbox row; where: a node_id, or "gateway"."""

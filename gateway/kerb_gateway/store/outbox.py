@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from kerb_gateway.model import Origin, Payloads
 from kerb_gateway.store.database import Operation, Store
 
@@ -29,19 +31,36 @@ class Outgoing:
     topic: str
     payload: bytes
     reading: tuple[Origin, int] | None = None  # (origin, seq) of what is lost if it is refused
+    row_no: int | None = None  # of the reading
+
+
+class _Named(msgspec.Struct):
+    node: str
+    epoch: int
+    seq: int
+
+
+def reading_in(payload: bytes) -> tuple[Origin, int] | None:
+    """Return (origin, seq) that a reading's message names, or None if it names none."""
+    try:
+        named = msgspec.json.decode(payload, type=_Named)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return Origin(named.node, named.epoch), named.seq
 
 
 def dead_letter(message: Outgoing, reason: str) -> Operation:
     """Return what keeps a message that cannot be delivered."""
     return (
-        "insert or replace into dead_letters (outbox_no, kind, topic, payload, reason) "
-        "values (?,?,?,?,?)",
+        "insert or replace into dead_letters (outbox_no, kind, topic, payload, reason, row_no) "
+        "values (?,?,?,?,?,?)",
         [
             message.outbox_no,
             MESSAGE if message.reading is None else READING,
             message.topic,
             message.payload,
             reason,
+            message.row_no,
         ],
     )
 
@@ -106,11 +125,16 @@ class Outbox:
         if kind == MESSAGE:
             return Outgoing(outbox_no, topic, payload)
         if row_no not in named.get(kind, {}):
-            return None
+            # A dead letter that goes out again: it was kept whole, its reading maybe not.
+            return (
+                None
+                if payload is None
+                else Outgoing(outbox_no, topic, payload, reading_in(payload), row_no)
+            )
         origin, fields = named[kind][row_no]
         if kind == READING:
             topic, payload = self._payloads.reading(origin, fields, outbox_no)
-            return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]))
+            return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]), row_no)
         return Outgoing(outbox_no, *self._payloads.loss(origin, fields))
 
     # --- the mark ---

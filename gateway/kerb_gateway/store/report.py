@@ -84,7 +84,7 @@ def streams(connection: sqlite3.Connection, node: str | None = None) -> list[Str
     """Return the account of each stream."""
     queued = dict(
         connection.execute(
-            "select r.stream_no, count(*) from outbox o "
+            "select r.stream_no, count(distinct r.reading_no) from outbox o "
             "join readings r on r.reading_no = o.row_no "
             f"where o.kind = 'reading' and o.outbox_no > {_DONE} group by r.stream_no"
         ).fetchall()
@@ -117,11 +117,13 @@ def streams(connection: sqlite3.Connection, node: str | None = None) -> list[Str
 
 
 def _refused(connection: sqlite3.Connection) -> dict[tuple[str, int], int]:
-    """Count the readings among the dead letters that did not arrive later, by origin."""
+    """Count the readings among the dead letters, and those that a person dropped, by origin."""
     counts: dict[tuple[str, int], int] = {}
     for row in connection.execute(
-        "select json_extract(payload, '$.node'), json_extract(payload, '$.epoch'), count(*) "
-        "from dead_letters where kind = 'reading' group by 1, 2"
+        "select node, epoch, count(*) from (select json_extract(payload, '$.node') as node, "
+        "json_extract(payload, '$.epoch') as epoch from dead_letters where kind = 'reading' "
+        "union all select node, epoch from ended_letters "
+        "where ended = 'dropped' and kind = 'reading') group by 1, 2"
     ):
         counts[(row[0], row[1])] = row[2]
     return counts

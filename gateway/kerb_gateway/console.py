@@ -1,0 +1,206 @@
+"""The commands with which an operator speaks to a gateway: letters.
+
+Rule: while the gateway runs they go over its socket; when it does not, the same commands take the
+database for themselves, under the lock that keeps two from writing. Exit status: 0 done, 1 not
+possible now, 2 a mistake in what was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from kerb_gateway import config as configuration
+from kerb_gateway.clock import SystemClock
+from kerb_gateway.config import Config
+from kerb_gateway.desk import Desk
+from kerb_gateway.errors import ConfigError, StoreError
+from kerb_gateway.service import client
+from kerb_gateway.service.client import NotRunning, Refused
+from kerb_gateway.service.control import user_name
+from kerb_gateway.service.protocol import (
+    LETTERS_MAX,
+    BadRequest,
+    DropLetters,
+    ListLetters,
+    ReplayLetters,
+    Request,
+)
+from kerb_gateway.store.claim import Claim
+from kerb_gateway.store.database import Store
+from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.letters import Letters
+from kerb_gateway.uplink.payloads.native import NativePayloads
+from kerb_gateway.uplink.topics import Topics
+
+letters_app = typer.Typer(
+    help="Dead letters: messages that the broker refused for good.", no_args_is_help=True
+)
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The TOML configuration file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object for programs.")]
+Numbers = Annotated[
+    list[int], typer.Argument(help="Numbers from `letters list`.", min=1, show_default=False)
+]
+
+
+def fail(why: str, status: int) -> typer.Exit:
+    """Say why on standard error; returns what ends the command."""
+    print(f"kerb-gateway: {why}", file=sys.stderr)
+    return typer.Exit(status)
+
+
+def read(path: Path) -> Config:
+    """Return the checked configuration, or end with its mistakes."""
+    try:
+        return configuration.load(path)[0]
+    except ConfigError as error:
+        raise fail(f"{path}: " + "; ".join(error.mistakes), 2) from None
+
+
+class Counter:
+    """Where requests go: to the running gateway, or to the database itself."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def ask(self, request: Request) -> dict[str, Any]:
+        """Return the answer's fields, or end the command with a sentence."""
+        try:
+            return client.ask(self._config.socket_path, request)
+        except NotRunning:
+            return self._alone(request)
+        except Refused as error:
+            raise fail(str(error), 1) from None
+
+    def _alone(self, request: Request) -> dict[str, Any]:
+        try:
+            return asyncio.run(self._with_the_file(request))
+        except (StoreError, BadRequest) as error:
+            raise fail(str(error), 1) from None
+
+    async def _with_the_file(self, request: Request) -> dict[str, Any]:
+        path = self._config.store.path
+        if not path.is_file():
+            raise StoreError(f"{path}: there is no such file, and no gateway runs")
+        claim = Claim(path)
+        if not claim.take():
+            raise StoreError(f"{path}: in use by a process that does not answer at its socket")
+        store = Store(path)
+        try:
+            await store.open()
+            try:
+                return await self._desk(store, await self._ledger(store)).answer(request, _me())
+            finally:
+                await store.close()
+        finally:
+            claim.give_back()
+
+    async def _ledger(self, store: Store) -> Ledger:
+        names = self._config.gateway
+        payloads = NativePayloads(Topics(names.site, names.id), store.gw_epoch)
+        return await Ledger.load(store, payloads, [], _silent)
+
+    def _desk(self, store: Store, ledger: Ledger) -> Desk:
+        return Desk(Letters(store, ledger, SystemClock()), ledger.commit)
+
+
+def _me() -> str:
+    return user_name(os.getuid())
+
+
+def _silent(event: str, **fields: Any) -> None:
+    """A command's own answer says it."""
+
+
+@letters_app.command("list")
+def list_letters(config: ConfigPath, as_json: AsJson = False) -> None:
+    """List the dead letters, oldest first."""
+    counter = Counter(read(config))
+    letters: list[dict[str, Any]] = []
+    while True:
+        after = letters[-1]["outbox_no"] if letters else 0
+        some = counter.ask(ListLetters(after=after))["letters"]
+        letters += some
+        if len(some) < LETTERS_MAX:
+            break
+    if as_json:
+        print(json.dumps({"letters": letters}))
+    elif not letters:
+        print("no dead letters")
+    else:
+        _show(letters)
+
+
+def _show(letters: list[dict[str, Any]]) -> None:
+    table = Table(box=box.SIMPLE, padding=0)
+    columns = ("outbox_no", "kind", "reason", "id", "bytes", "topic")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for letter in letters:
+        table.add_row(*("" if letter[name] is None else str(letter[name]) for name in columns))
+    Console().print(table)
+
+
+@letters_app.command("replay")
+def replay_letters(
+    config: ConfigPath,
+    numbers: Annotated[
+        list[int] | None, typer.Argument(help="Numbers from `letters list`.", min=1)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that there are now.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters again, under new outbox numbers."""
+    if bool(numbers) == every:
+        raise fail("either numbers or --all", 2)
+    counter = Counter(read(config))
+    replayed: dict[str, int] = {}
+    for request in _bunches(counter, numbers):
+        some = counter.ask(request)["replayed"]
+        replayed |= some
+        if not some:
+            break
+    if as_json:
+        print(json.dumps({"replayed": replayed}))
+    else:
+        print(f"{len(replayed)} replayed")
+        for old, new in replayed.items():
+            print(f"  {old} goes out again as {new}")
+
+
+def _bunches(counter: Counter, numbers: list[int] | None) -> Iterator[ReplayLetters]:
+    """Yield requests until all is asked for; what is refused meanwhile is not asked for again."""
+    if numbers:
+        chosen = sorted(set(numbers))
+        for at in range(0, len(chosen), LETTERS_MAX):
+            yield ReplayLetters(numbers=chosen[at : at + LETTERS_MAX])
+        return
+    last_no = counter.ask(ListLetters())["last_no"]
+    while last_no:
+        yield ReplayLetters(up_to=last_no)
+
+
+@letters_app.command("drop")
+def drop_letters(
+    config: ConfigPath,
+    numbers: Numbers,
+    why: Annotated[str, typer.Option("--why", help="The reason, kept and said upstream.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give dead letters up for ever; upstream is told, and a row says who, when and why."""
+    chosen = sorted(set(numbers))
+    if not 1 <= len(why) <= 200 or len(chosen) > LETTERS_MAX:
+        raise fail(f"--why needs 1 to 200 characters; {LETTERS_MAX} letters at once", 2)
+    answer = Counter(read(config)).ask(DropLetters(numbers=chosen, why=why))
+    print(json.dumps(answer) if as_json else f"{len(answer['dropped'])} dropped")
