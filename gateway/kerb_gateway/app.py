@@ -33,6 +33,7 @@ from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.letters import Letters
 from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.retention import HOUR_S, Retention
+from kerb_gateway.tails import Tails
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
@@ -116,6 +117,16 @@ class Gateway:
             retry_s=config.commands.retry_s,
         )
         await commands.resume()
+        tails = Tails(
+            store,
+            ledger,
+            ingest.commit,
+            self._clock,
+            self._log,
+            nodes,
+            silent_after_s=config.watch.silent_after_s,
+        )
+        await tails.begin()
         uplink.on_command = lambda incoming: commands.take(incoming, uplink.ack)
         links = self._radios()
         retention = Retention(
@@ -127,7 +138,7 @@ class Gateway:
             max_bytes=config.store.max_mb * _MB,
         )
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog()]
-        jobs += [self._hourly(retention)]
+        jobs += [self._hourly(retention), tails.run()]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
@@ -143,6 +154,7 @@ class Gateway:
         notify("STOPPING=1")
         await control.stop()
         await backfill.close()
+        tails.note()
         with contextlib.suppress(TimeoutError):  # a full disk: what waits is fetched again
             async with asyncio.timeout(_SETTLE_S):
                 await ingest.commit()
@@ -237,6 +249,7 @@ class Gateway:
                 geometry=None if part.geometry is None else Geometry(**part.geometry.model_dump()),
                 bus=part.bus if part.link == "modbus" else None,
                 unit=part.unit,
+                silent_after_s=part.silent_after_s,
             )
             for part in self._config.nodes
         ]

@@ -117,6 +117,7 @@ class NodePart(_Part):
     key_file: Path | None = None
     key_env: str | None = None
     geometry: GeometryPart | None = None
+    silent_after_s: float | None = Field(None, ge=1, le=2_592_000)
 
 
 class ControlPart(_Part):
@@ -124,6 +125,12 @@ class ControlPart(_Part):
 
     enabled: bool = True
     socket: Path | None = None
+
+
+class WatchPart(_Part):
+    """When a node counts as silent."""
+
+    silent_after_s: float = Field(21600.0, ge=1, le=2_592_000)
 
 
 class LogPart(_Part):
@@ -146,6 +153,7 @@ class Config(_Part):
     nodes: list[NodePart] = Field(default_factory=list, max_length=10000)
     log: LogPart = LogPart()
     control: ControlPart = ControlPart()
+    watch: WatchPart = WatchPart()
 
     @property
     def socket_path(self) -> Path:
@@ -224,6 +232,7 @@ def _nearest(location: tuple[Any, ...]) -> str:
         "nodes": NodePart,
         "log": LogPart,
         "control": ControlPart,
+        "watch": WatchPart,
         "geometry": GeometryPart,
     }
     owners = [part for part in location[:-1] if isinstance(part, str)]

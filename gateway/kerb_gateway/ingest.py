@@ -165,6 +165,7 @@ class Ingest:
         if kind == ACCEPTED:
             self._accept(stream, seq, digest)
             self._store_advert(stream, seq, digest, reading)
+            self._contact(stream, heard.boottime_ms)
         elif kind != DUPLICATE:
             self._ledger.count(kind, stream.node.node_no)
             if kind in (REPLAY, TAMPERED, QUARANTINED):
@@ -181,6 +182,12 @@ class Ingest:
         else:
             self._ledger.count(DUPLICATE, stream.node.node_no)
         return Outcome(kind, stream.node, stream, reading)
+
+    def _contact(self, stream: Stream, boottime_ms: int) -> None:
+        """The node itself was heard: a number that is new, or an answer to us."""
+        stream.contact_ms = boottime_ms
+        if stream.tail_no is not None:
+            self._ledger.close_tail(stream)
 
     def _accept(self, stream: Stream, seq: int, digest: bytes) -> None:
         """Move the watermark; what was skipped becomes one gap."""
@@ -208,14 +215,13 @@ class Ingest:
             if stream is None:
                 old = self._ledger.newest_stream(node.node_id)
                 if old is not None:
-                    self._ledger.add_loss(
-                        Loss(old, old.last_seq + 1, None, "tail unknown"), self._clock.now()
-                    )
+                    self._ledger.open_tail(old, self._clock.now())
                 stream = self._ledger.begin_stream(node, epoch)
             if last_seq > stream.last_seq:
                 stream.gaps.append(Gap(stream.last_seq + 1, last_seq))
                 stream.last_seq = last_seq
                 self._ledger.touch(stream)
+            self._contact(stream, self._clock.boottime_ms())
             return stream
 
     def record(self, stream: Stream, packed: bytes, *, via: str, auth: str) -> str:

@@ -32,6 +32,7 @@ WARNINGS = frozenset(
         "no room to remove old rows in: tried again in an hour",
         "sequence numbers do not add up",
         "session failed",
+        "tail unknown",
         "undelivered readings given up: no room",
         "unit silent",
         "uplink lost",

@@ -33,6 +33,7 @@ class Node:
     geometry: Geometry | None = None
     bus: str | None = None
     unit: int | None = None
+    silent_after_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ class Stream:
     gaps: list[Gap] = field(default_factory=list)
     recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
     written_gaps: tuple[tuple[int, int], ...] = ()
+    contact_ms: int | None = None  # boottime of the last contact of this process
+    tail_no: int | None = None  # the loss_no of the open-ended loss that stands
+    tail_seq: int = 0  # its first number
 
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps as plain numbers."""

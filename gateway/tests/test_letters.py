@@ -172,7 +172,7 @@ def in_one_place(folder: Path) -> None:
 
 
 def test_a_broker_that_refuses_and_repents(tmp_path: Path) -> None:
-    """Real mosquitto, whose access list forbids readings; the gateway dies while letters go out."""
+    """Real mosquitto that forbids readings; the gateway dies while letters go out."""
     need("mosquitto", find_mosquitto())
     count = 250
     asyncio.run(fill(tmp_path / "gateway.sqlite", count, buried=False))

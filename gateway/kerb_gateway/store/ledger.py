@@ -61,6 +61,7 @@ _COUNT = (
     "insert into counters values (?,?,?) on conflict (name, node_no) "
     "do update set value = value + excluded.value"
 )
+TAIL = "tail unknown"
 _REMEMBER = "insert into meta values (?,?) on conflict (key) do update set value = excluded.value"
 
 
@@ -105,6 +106,7 @@ class Ledger:
                 numbered[stream_no].gaps.append(Gap(first_seq, last_seq))
         for stream in numbered.values():
             stream.written_gaps = stream.ranges()
+        await ledger._load_tails(numbered)
         await ledger._load_digests(numbered)
         await ledger._load_numbers()
         await ledger.outbox.load()
@@ -119,6 +121,17 @@ class Ledger:
         for stream_no, seq, digest in reversed(rows):
             if stream_no in numbered and digest is not None:
                 numbered[stream_no].remember(seq, digest)
+
+    async def _load_tails(self, numbered: dict[int, Stream]) -> None:
+        """Read which open-ended losses stand."""
+        for stream_no, loss_no, first_seq in await self._store.query(
+            "select stream_no, loss_no, first_seq from losses "
+            "where last_seq is null and closed_seq is null and reason = ? order by loss_no",
+            [TAIL],
+        ):
+            if stream_no in numbered:
+                numbered[stream_no].tail_no = loss_no
+                numbered[stream_no].tail_seq = first_seq
 
     async def _load_numbers(self) -> None:
         """Go on after the highest number of each kind that was ever used."""
@@ -200,6 +213,27 @@ class Ledger:
         if loss.last_seq is not None:
             loss.stream.lost += loss.last_seq - loss.first_seq + 1
         self.touch(loss.stream)
+
+    def open_tail(self, stream: Stream, moment: Moment) -> None:
+        """Declare that nobody knows what comes after a stream's last number, once."""
+        if stream.tail_no is not None:
+            return
+        stream.tail_no, stream.tail_seq = self._next_loss, stream.last_seq + 1
+        self.add_loss(Loss(stream, stream.tail_seq, None, TAIL), moment)
+
+    def close_tail(self, stream: Stream) -> None:
+        """Take the tail back: the node was heard, all up to the last number is accounted for."""
+        if stream.tail_no is None:
+            return
+        self.add(
+            (
+                "update losses set closed_seq = ? where loss_no = ?",
+                [stream.last_seq, stream.tail_no],
+            )
+        )
+        origin = Origin(stream.node.node_id, stream.epoch)
+        self.add_found(origin, stream.tail_seq, stream.last_seq, TAIL, stream.tail_no)
+        stream.tail_no = None
 
     def add(self, operation: Operation) -> None:
         """Add an operation of another table to the batch."""

@@ -20,13 +20,17 @@ _DONE = "coalesce((select cast(value as integer) from meta where key = 'outbox_d
 
 @dataclass(frozen=True)
 class LossRow:
-    """A range that will never come; last_seq None: open-ended. wall_ms as good as its quality."""
+    """A range that will never come; last_seq None: open-ended. wall_ms as good as its quality.
+
+    closed_seq: the node's newest number when an open-ended one was taken back.
+    """
 
     node: str
     epoch: int
     first_seq: int
     last_seq: int | None
     reason: str
+    closed_seq: int | None
     wall_ms: int | None
     wall_quality: str | None
 
@@ -71,7 +75,8 @@ def losses(
 ) -> list[LossRow]:
     """Return the declared losses, oldest first; those of unknown time are never left out."""
     rows = connection.execute(
-        "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason, l.wall_ms, l.wall_quality "
+        "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason, l.closed_seq, "
+        "l.wall_ms, l.wall_quality "
         "from losses l join streams s using (stream_no) join nodes n using (node_no) "
         "where (:node is null or n.node_id = :node) and (:since is null or l.wall_ms is null "
         "or l.wall_quality = 'none' or l.wall_ms >= :since) order by l.loss_no",
