@@ -18,6 +18,7 @@ from kerb_gateway.commands import Commands
 from kerb_gateway.config import Config, Secrets
 from kerb_gateway.desk import Desk
 from kerb_gateway.errors import LinkDown, StoreError, StoreFull
+from kerb_gateway.guard import Guard
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
 from kerb_gateway.links.modbus import ModbusBus
@@ -172,6 +173,9 @@ class Gateway:
             commit_interval_s=self._config.store.commit_interval_s,
             commit_rows=self._config.store.commit_rows,
             ballast=self._ballast(),
+            guard=Guard(
+                limit=self._config.ble.wrong_mics, window_s=self._config.ble.wrong_mics_window_s
+            ),
         )
 
     def _ballast(self) -> Ballast:

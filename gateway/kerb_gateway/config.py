@@ -69,6 +69,8 @@ class BlePart(_Part):
     connect_timeout_s: float = Field(10.0, gt=0, le=60)
     session_timeout_s: float = Field(10.0, gt=0, le=60)
     deaf_after_s: float = Field(60.0, ge=1, le=3600)
+    wrong_mics: int = Field(8, ge=1, le=1000)
+    wrong_mics_window_s: float = Field(3600.0, ge=1, le=86400)
 
 
 class BackfillPart(_Part):

@@ -33,6 +33,7 @@ WARNINGS = frozenset(
         "sequence numbers do not add up",
         "session failed",
         "tail unknown",
+        "too many wrong MICs",
         "undelivered readings given up: no room",
         "unit silent",
         "uplink lost",
