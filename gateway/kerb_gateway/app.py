@@ -25,14 +25,17 @@ from kerb_gateway.links.modbus import ModbusBus
 from kerb_gateway.logs import WARNINGS
 from kerb_gateway.model import Geometry, Node
 from kerb_gateway.publisher import Batch, Publisher
+from kerb_gateway.replay import Replayer
 from kerb_gateway.service.control import ControlSocket
 from kerb_gateway.service.notify import notify, watchdog_interval_s
+from kerb_gateway.status import Situation
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.letters import Letters
 from kerb_gateway.store.outbox import Outgoing
+from kerb_gateway.store.replays import GATEWAY, Replays
 from kerb_gateway.store.retention import HOUR_S, Retention
 from kerb_gateway.tails import Tails
 from kerb_gateway.uplink.mqtt import Uplink
@@ -128,7 +131,6 @@ class Gateway:
             silent_after_s=config.watch.silent_after_s,
         )
         await tails.begin()
-        uplink.on_command = lambda incoming: commands.take(incoming, uplink.ack)
         links = self._radios()
         retention = Retention(
             store,
@@ -143,7 +145,25 @@ class Gateway:
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
-        desk = Desk(Letters(store, ledger, self._clock), ingest.commit)
+        replays = Replays(store, ledger)
+        replayer = Replayer(
+            replays,
+            ledger,
+            payloads,
+            ingest.commit,
+            publisher,
+            uplink,
+            Batch(topics.batch, config.uplink.batch_rows),
+            self._log,
+            rows_s=config.uplink.replay_rows_s,
+        )
+        jobs += [replayer.run(), replayer.accept_for_ever()]
+        takers = {GATEWAY: replayer.take}
+        uplink.on_command = lambda incoming: takers.get(
+            topics.node_of(incoming.topic), commands.take
+        )(incoming, uplink.ack)
+        situation = Situation(config, self._clock, store, ledger, ingest, publisher, uplink, nodes)
+        desk = Desk(Letters(store, ledger, self._clock), replays, ingest.commit, situation.now)
         control = ControlSocket(config.socket_path, desk.answer, self._log)
         jobs += [control.run()]
         if config.control.enabled:

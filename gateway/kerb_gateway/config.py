@@ -56,6 +56,7 @@ class UplinkPart(_Part):
     password_env: str | None = None
     in_flight: int = Field(50, ge=1, le=1000)
     batch_rows: int = Field(64, ge=1, le=500)
+    replay_rows_s: float = Field(200.0, gt=0, le=100_000)
     keepalive_s: int = Field(30, ge=5, le=600)
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
 

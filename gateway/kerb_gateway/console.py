@@ -1,4 +1,4 @@
-"""The commands with which an operator speaks to a gateway: letters.
+"""The commands with which an operator speaks to a gateway: letters, replay, status.
 
 Rule: while the gateway runs they go over its socket; when it does not, the same commands take the
 database for themselves, under the lock that keeps two from writing. Exit status: 0 done, 1 not
@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from kerb_gateway import config as configuration
@@ -34,14 +36,20 @@ from kerb_gateway.service.protocol import (
     DropLetters,
     ListLetters,
     ReplayLetters,
+    ReplayRows,
+    ReplayState,
     Request,
+    Status,
 )
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.letters import Letters
+from kerb_gateway.store.replays import Replays
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
+
+_LOOK_S = 0.3
 
 letters_app = typer.Typer(
     help="Dead letters: messages that the broker refused for good.", no_args_is_help=True
@@ -73,6 +81,7 @@ class Counter:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self.alone = False  # the last answer was given without a gateway
 
     def ask(self, request: Request) -> dict[str, Any]:
         """Return the answer's fields, or end the command with a sentence."""
@@ -84,6 +93,7 @@ class Counter:
             raise fail(str(error), 1) from None
 
     def _alone(self, request: Request) -> dict[str, Any]:
+        self.alone = True
         try:
             return asyncio.run(self._with_the_file(request))
         except (StoreError, BadRequest) as error:
@@ -112,7 +122,8 @@ class Counter:
         return await Ledger.load(store, payloads, [], _silent)
 
     def _desk(self, store: Store, ledger: Ledger) -> Desk:
-        return Desk(Letters(store, ledger, SystemClock()), ledger.commit)
+        letters = Letters(store, ledger, SystemClock())
+        return Desk(letters, Replays(store, ledger), ledger.commit)
 
 
 def _me() -> str:
@@ -204,3 +215,87 @@ def drop_letters(
         raise fail(f"--why needs 1 to 200 characters; {LETTERS_MAX} letters at once", 2)
     answer = Counter(read(config)).ask(DropLetters(numbers=chosen, why=why))
     print(json.dumps(answer) if as_json else f"{len(answer['dropped'])} dropped")
+
+
+def replay(
+    config: ConfigPath,
+    first: Annotated[int, typer.Option("--from", min=1, help="First outbox number.")],
+    last: Annotated[int, typer.Option("--to", min=1, help="Last outbox number.")],
+    wait: Annotated[bool, typer.Option(help="Wait for the end.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Publish kept outbox rows once more, for a platform that has lost them."""
+    counter = Counter(read(config))
+    replay_no = counter.ask(ReplayRows(first=first, last=last))["replay_no"]
+    state = counter.ask(ReplayState(replay_no=replay_no))
+    if counter.alone:
+        print("accepted: the gateway does it when it runs", file=sys.stderr)
+    elif wait:
+        state = _until_done(counter, replay_no, last - first + 1)
+    if as_json:
+        print(json.dumps(state))
+        return
+    print(f"{state['state']}: {state['published']} published, {state['not_kept']} not kept")
+    for low, high in state["not_kept_ranges"]:
+        print(f"  not kept: {low} to {high}")
+    if state["letters"] or state["refused"]:
+        print(f"  {state['letters']} are or were dead letters, {state['refused']} refused now")
+    if state["still_queued"]:
+        print("  on their way anyway: {} to {}".format(*state["still_queued"]))
+
+
+def _until_done(counter: Counter, replay_no: int, total: int) -> dict[str, Any]:
+    """Look on until the gateway has done it; Ctrl-C stops looking, not the gateway."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("replay", total=total)
+        while True:
+            state = counter.ask(ReplayState(replay_no=replay_no))
+            progress.update(task, completed=max(0, state["next_no"] - state["from"]))
+            if state["state"] != "open":
+                return state
+            time.sleep(_LOOK_S)
+
+
+def status(config: ConfigPath, as_json: AsJson = False) -> None:
+    """Say how the running gateway is (exit status 1: it does not run)."""
+    path = read(config).socket_path
+    try:
+        now = client.ask(path, Status())
+    except (NotRunning, Refused) as error:
+        if as_json:
+            print(json.dumps({"running": False, "why": str(error)}))
+        raise fail(str(error), 1) from None
+    if as_json:
+        print(json.dumps({"running": True} | now))
+    else:
+        _tell(now)
+
+
+def _tell(now: dict[str, Any]) -> None:
+    uplink, outbox, disk = now["uplink"], now["outbox"], now["disk"]
+    state = "connected" if uplink["connected"] else "not connected"
+    room = ", the broker has no room" if uplink["no_room"] else ""
+    print(f"{now['site']}/{now['gateway']}: up {now['uptime_s']:.0f} s, epoch {now['gw_epoch']}")
+    print(f"uplink: {uplink['host']}:{uplink['port']} {state}, MQTT {uplink['protocol']}{room}")
+    print(
+        f"outbox: {outbox['waiting']} waiting, {outbox['delivered']} delivered since the start, "
+        f"{outbox['dead_letters']} dead letters, {outbox['replays_open']} replays open"
+    )
+    full = ", FULL" if disk["full"] else ""
+    print(
+        f"disk: {disk['used_bytes'] / 1e6:.1f} of {disk['max_bytes'] / 1e6:.0f} MB used, "
+        f"{disk['free_bytes'] / 1e6:.0f} MB free{full}"
+    )
+    table = Table(box=box.SIMPLE, padding=0)
+    for name in ("node", "role", "heard", "last", "in gaps", "lost", "backlog", "tail"):
+        table.add_column(name, no_wrap=True)
+    for node in now["nodes"]:
+        age = node["contact_age_s"]
+        heard = "not since the start" if age is None else f"{age:.0f} s ago"
+        backlog = "" if node["backlog"] is None else str(node["backlog"])
+        numbers = (str(node[name]) for name in ("last_seq", "in_gaps", "lost"))
+        tail = "unknown" if node["tail"] else ""
+        table.add_row(node["node"], node["role"], heard, *numbers, backlog, tail)
+    Console().print(table)
+    for name, value in now["counters"].items():
+        print(f"{value:>10}  {name}")

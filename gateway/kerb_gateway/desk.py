@@ -7,6 +7,7 @@ the other, and are answered when their commit is on disk.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,9 +18,13 @@ from kerb_gateway.service.protocol import (
     DropLetters,
     ListLetters,
     ReplayLetters,
+    ReplayRows,
+    ReplayState,
     Request,
+    Status,
 )
 from kerb_gateway.store.letters import Letter, Letters, described
+from kerb_gateway.store.replays import Replays
 
 Commit = Callable[[], Awaitable[None]]
 
@@ -27,8 +32,17 @@ Commit = Callable[[], Awaitable[None]]
 class Desk:
     """Answers requests; one for a running gateway, one for a command line that has the file."""
 
-    def __init__(self, letters: Letters, commit: Commit) -> None:
+    def __init__(
+        self,
+        letters: Letters,
+        replays: Replays,
+        commit: Commit,
+        situation: Callable[[], Awaitable[dict[str, Any]]] | None = None,
+    ) -> None:
+        """situation: how the gateway is; None where none runs."""
+        self._situation = situation
         self._letters = letters
+        self._replays = replays
         self._commit = commit
         self._turn = asyncio.Lock()
 
@@ -43,7 +57,14 @@ class Desk:
             case DropLetters():
                 async with self._turn:
                     return await self._drop_letters(request, who)
-        raise BadRequest("not here")
+            case ReplayRows():
+                async with self._turn:
+                    return await self._replay_rows(request)
+            case ReplayState():
+                return await self._replay_state(request)
+            case Status() if self._situation is not None:
+                return await self._situation()
+        raise BadRequest("only a running gateway can answer that")
 
     async def _list(self, request: ListLetters) -> dict[str, Any]:
         letters = await self._letters.between(request.after, NUMBER_MAX, LETTERS_MAX)
@@ -70,6 +91,22 @@ class Desk:
             self._letters.drop(letter, who, request.why)
         await self._commit()
         return {"dropped": [letter.outbox_no for letter in letters]}
+
+    async def _replay_rows(self, request: ReplayRows) -> dict[str, Any]:
+        why = await self._replays.why_not(request.first, request.last)
+        if why is not None:
+            raise BadRequest(why)
+        command_id = f"local-{secrets.token_hex(8)}"
+        replay_no = await self._replays.accept(command_id, request.first, request.last)
+        await self._commit()
+        self._replays.stored.set()
+        return {"replay_no": replay_no, "command_id": command_id}
+
+    async def _replay_state(self, request: ReplayState) -> dict[str, Any]:
+        state = await self._replays.state(request.replay_no)
+        if state is None:
+            raise BadRequest(f"{request.replay_no}: no such replay")
+        return state
 
     async def _all_of(self, numbers: list[int]) -> list[Letter]:
         """Return these letters; BadRequest if one is not there, and nothing is done then."""

@@ -181,6 +181,7 @@ class Ingest:
         if kind == ACCEPTED:
             self._accept(stream, seq, digest)
             self._store_advert(stream, seq, digest, reading)
+            stream.backlog = reading.backlog
             self._contact(stream, heard.boottime_ms)
         elif kind != DUPLICATE:
             self._ledger.count(kind, stream.node.node_no)

@@ -72,6 +72,7 @@ class Stream:
     contact_ms: int | None = None  # boottime of the last contact of this process
     tail_no: int | None = None  # the loss_no of the open-ended loss that stands
     tail_seq: int = 0  # its first number
+    backlog: int | None = None  # unacknowledged records, as the node's last advert said
 
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps as plain numbers."""
@@ -152,6 +153,9 @@ class Payloads(Protocol):
 
     def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         """A loss record's message; fields: the columns of its row."""
+
+    def replayed(self, payload: bytes, outbox_no: int) -> bytes:
+        """A message that was made before, marked as sent once more on request."""
 
     def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         """A message that takes a loss record back; fields: its range, reason and mark."""

@@ -101,6 +101,7 @@ class Publisher:
         self._alone: set[int] = set()  # rows of a batch that was refused: each for itself now
         self._refused: list[tuple[Outgoing, str]] = []
         self._freed = asyncio.Event()
+        self.lent = 0  # of the broker's room, to a replay
         self.delivered = 0
         self.unheard = 0
         broker.on_acked = self._acked
@@ -192,7 +193,12 @@ class Publisher:
     def _room(self) -> int:
         """Return how many messages may be sent now; not above 0: none."""
         window = 1 if self._hold.probing else self._window
-        return min(window, self._broker.receive_maximum) - len(self._flying)
+        return min(window, self._broker.receive_maximum - self.lent) - len(self._flying)
+
+    @property
+    def has_no_room(self) -> bool:
+        """Tell whether the broker takes nothing beside what is in flight, or nothing at all."""
+        return self._hold.probing or len(self._flying) >= self._broker.receive_maximum
 
     async def _waits(self) -> bool:
         """Bear what the broker refused for the moment; tell whether a pause was made for it."""

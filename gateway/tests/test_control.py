@@ -25,6 +25,7 @@ from kerb_gateway.service.control import ControlSocket, address, user_name
 from kerb_gateway.service.protocol import BadRequest, GatewayCommand, ListLetters
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.letters import Letters
+from kerb_gateway.store.replays import Replays
 from parts import Parts, log
 
 GOOD = b'{"op":"letters.list"}'
@@ -34,7 +35,8 @@ GOOD = b'{"op":"letters.list"}'
 async def listening(folder: Path, **limits: float) -> AsyncIterator[Path]:
     """A control socket over a real store; yields its path."""
     parts = await Parts.open(folder / "g.sqlite")
-    desk = Desk(Letters(parts.store, parts.ledger, parts.clock), parts.ingest.commit)
+    letters = Letters(parts.store, parts.ledger, parts.clock)
+    desk = Desk(letters, Replays(parts.store, parts.ledger), parts.ingest.commit)
     path = folder / "g.sock"
     control = ControlSocket(path, desk.answer, log, **limits)
     assert await control.start()

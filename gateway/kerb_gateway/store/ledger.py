@@ -291,6 +291,11 @@ class Ledger:
         self._next_outbox += 1
 
     @property
+    def last_outbox_no(self) -> int:
+        """The highest number given out, committed or not."""
+        return self._next_outbox - 1
+
+    @property
     def waiting(self) -> int:
         """Rows that are not yet committed."""
         return self._batch.size

@@ -117,6 +117,7 @@ def m006_operator(db: Database) -> None:
             "command_id": str,
             "first_no": int,
             "last_no": int,
+            "until_no": int,
             "next_no": int,
             "published": int,
             "refused": int,

@@ -85,6 +85,11 @@ class NativePayloads:
         id_ = f"loss/{origin.node_id}/{origin.epoch}/{first}-{'' if last is None else last}"
         return id_ if mark is None else f"{id_}/{self._gw_epoch}/{mark}"
 
+    def replayed(self, payload: bytes, outbox_no: int) -> bytes:
+        message = msgspec.json.decode(payload, type=dict[str, Any])
+        numbers = {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no}
+        return _encode(message | numbers | {"replayed": True})
+
     def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         node, first, last = origin.node_id, fields["first_seq"], fields["last_seq"]
         declared_last = last if fields["reason"] == "refused" else None
