@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import signal
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -185,6 +186,7 @@ def test_rows_come_once_more_in_order_and_the_live_flow_goes_on(tmp_path: Path) 
             "not_kept_ranges": [[11, 20], [50, 50]],
             "still_queued": [done + 1, 5000],
         }
+        assert result["published"] + result["not_kept"] + (5000 - done) == 5000 - 11 + 1
 
     story_with(tmp_path, 300, tell)
 
@@ -215,6 +217,23 @@ def test_a_request_has_one_result_and_wrong_ones_a_sentence(tmp_path: Path) -> N
         assert len(broker.replayed()) == 3
 
     story_with(tmp_path, 5, tell)
+
+
+def test_a_request_is_acknowledged_when_it_is_stored(tmp_path: Path) -> None:
+    async def tell(bench: Bench, broker: AnsweringBroker) -> None:
+        stored: list[int] = []
+
+        def ack(_: Any) -> None:
+            path = f"file:{tmp_path / 'g.sqlite'}?mode=ro"
+            with sqlite3.connect(path, uri=True) as db:
+                stored.append(db.execute("select count(*) from replays").fetchone()[0])
+
+        message = Incoming(TOPIC, json.dumps(request("a", 1, 2)).encode(), False, 1, 1)
+        bench.replayer.take(message, ack)
+        await bench.results(1)
+        assert stored == [1]
+
+    story_with(tmp_path, 3, tell)
 
 
 def test_letters_are_not_replayed_and_refusals_are_counted(tmp_path: Path) -> None:
