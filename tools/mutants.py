@@ -176,7 +176,8 @@ MUTANTS = [
            "gateway/tests/test_publisher.py"
            "::test_a_backlog_travels_together_and_a_refused_batch_alone"),
     Mutant("a refusal of the moment is answered at once",
-           "gateway/kerb_gateway/uplink/refusals.py", "now_s + self._patience.pause_s(self._refusals)", "now_s",
+           "gateway/kerb_gateway/uplink/refusals.py",
+           "now_s + self._patience.pause_s(self._refusals)", "now_s",
            f"{PUBLISHER}::test_a_refusal_of_the_moment_is_borne_with_pauses_and_an_end"),
     Mutant("a refusal of the moment has no end", "gateway/kerb_gateway/publisher.py",
            "if tries >= self._patience.tries:", "if False:",

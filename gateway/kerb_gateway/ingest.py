@@ -343,7 +343,8 @@ class Ingest:
         """Commit every interval, or sooner when an event or a full batch asks for it."""
         while True:
             try:
-                await asyncio.wait_for(self._due.wait(), self._interval_s)
+                async with asyncio.timeout(self._interval_s):
+                    await self._due.wait()
             except TimeoutError:
                 pass
             self._due.clear()

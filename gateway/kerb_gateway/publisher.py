@@ -138,11 +138,13 @@ class Publisher:
         if tries >= self._patience.tries:
             return False
         self._tries[row.outbox_no] = tries + 1
+        self._alone.add(row.outbox_no)
         due_s = asyncio.get_running_loop().time() + self._patience.pause_s(tries)
         heapq.heappush(self._later, (due_s, row.outbox_no, row))
         return True
 
     def _refuse(self, row: Outgoing, reason: str) -> None:
+        self._alone.discard(row.outbox_no)
         self._refused.append((row, reason))
         self._log("message refused", outbox_no=row.outbox_no, topic=row.topic, reason=reason)
 
@@ -237,7 +239,9 @@ class Publisher:
             if self._room() > 0:
                 return
         try:
-            await asyncio.wait_for(event.wait(), _PAUSE_S)
+            # Not wait_for(): before Python 3.12 it forgets a cancellation that meets the event.
+            async with asyncio.timeout(_PAUSE_S):
+                await event.wait()
         except TimeoutError:
             pass
 

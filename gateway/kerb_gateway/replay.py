@@ -120,7 +120,8 @@ class Replayer:
                 await self._do(replay)
                 continue
             try:
-                await asyncio.wait_for(self._replays.stored.wait(), _IDLE_S)
+                async with asyncio.timeout(_IDLE_S):
+                    await self._replays.stored.wait()
             except TimeoutError:
                 pass
 
@@ -203,7 +204,8 @@ class Replayer:
                 if self._publisher.has_no_room:
                     await asyncio.sleep(_WAIT_S)
                     continue
-                return await asyncio.wait_for(self._sent(topic, payload), _ANSWER_S)
+                async with asyncio.timeout(_ANSWER_S):
+                    return await self._sent(topic, payload)
             except TimeoutError:
                 continue
             finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateways import Running, write_config
+from gateways import command, fill, write_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kerb_gateway.desk import Desk
@@ -242,16 +242,26 @@ def test_two_processes_never_write_and_a_killed_one_lets_go(tmp_path: Path) -> N
 
 
 def test_a_second_gateway_ends_with_a_sentence(tmp_path: Path) -> None:
-    async def story() -> None:
-        config = write_config(tmp_path)
-        async with Running(config):
-            second = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "kerb_gateway", "run", "--config", str(config),
-                stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            _, errors = await asyncio.wait_for(second.communicate(), 30)
-            assert second.returncode == 1
-            assert b"another process writes this database" in errors
-            assert client.ask(tmp_path / "gateway.sqlite.sock", ListLetters())["count"] == 0
+    claim = Claim(tmp_path / "gateway.sqlite")
+    assert claim.take()
+    config = write_config(tmp_path)
+    second = subprocess.run(
+        [sys.executable, "-m", "kerb_gateway", "run", "--config", str(config)],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    claim.give_back()
+    assert second.returncode == 1
+    assert "another process writes this database" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert not (tmp_path / "gateway.sqlite").exists()
 
-    asyncio.run(story())
+
+def test_a_command_line_beside_a_process_that_does_not_answer(tmp_path: Path) -> None:
+    asyncio.run(fill(tmp_path / "gateway.sqlite", 1, buried=True))
+    config = write_config(tmp_path)
+    claim = Claim(tmp_path / "gateway.sqlite")
+    assert claim.take()
+    said = command(config, "letters", "replay", "--all", status=1)
+    assert "does not answer at its socket" in said
+    claim.give_back()
+    assert command(config, "letters", "replay", "--all").startswith("1 replayed")

@@ -23,8 +23,10 @@ from kerb_gateway.service.protocol import BadRequest, Request
 
 _CLIENTS = 8
 _REQUESTS = 1000  # of one connection
-_REQUEST_S = 10.0  # from one line to the next
+_REQUEST_S = 5.0  # from one line to the next, and to read an answer
 _ANSWER_S = 30.0
+_STOP_S = 2.0
+_GOODBYE_S = 0.1
 _MODE = 0o600
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
@@ -69,6 +71,7 @@ class ControlSocket:
         self._request_s = request_s
         self._answer_s = answer_s
         self._server: asyncio.Server | None = None
+        self._stopping = False
         self._clients: set[asyncio.Task[Any]] = set()
         self._work: set[asyncio.Task[dict[str, Any]]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -99,8 +102,13 @@ class ControlSocket:
         if self._server is None:
             return
         self._server.close()
-        for client in list(self._clients):
-            client.cancel()
+        self._stopping = True
+        if self._work:  # on a full disk they have no end
+            await asyncio.wait(self._work, timeout=_STOP_S)
+        if self._clients:  # who waits for an answer gets it; who only listens does not hold us up
+            await asyncio.wait(self._clients, timeout=_GOODBYE_S)
+        for task in [*self._clients, *self._work]:
+            task.cancel()
         await asyncio.gather(*self._clients, *self._work, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
@@ -143,6 +151,8 @@ class ControlSocket:
                 await self._say(writer, protocol.refusal(too_long))
                 return
             await self._say(writer, await self._answered(line[:-1], who))
+            if self._stopping:
+                return
 
     async def _answered(self, line: bytes, who: str) -> bytes:
         try:

@@ -29,6 +29,9 @@ class Claim:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
+        if os.geteuid() == 0:  # made by root's command line, it must serve the gateway's user too
+            folder = self._path.parent.stat()
+            os.fchown(file, folder.st_uid, folder.st_gid)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
