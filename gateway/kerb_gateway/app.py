@@ -121,15 +121,7 @@ class Gateway:
             retry_s=config.commands.retry_s,
         )
         await commands.resume()
-        tails = Tails(
-            store,
-            ledger,
-            ingest.commit,
-            self._clock,
-            self._log,
-            nodes,
-            silent_after_s=config.watch.silent_after_s,
-        )
+        tails = self._tails(store, ledger, ingest, nodes)
         await tails.begin()
         links = self._radios()
         retention = Retention(
@@ -146,17 +138,7 @@ class Gateway:
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
         replays = Replays(store, ledger)
-        replayer = Replayer(
-            replays,
-            ledger,
-            payloads,
-            ingest.commit,
-            publisher,
-            uplink,
-            Batch(topics.batch, config.uplink.batch_rows),
-            self._log,
-            rows_s=config.uplink.replay_rows_s,
-        )
+        replayer = self._replayer(replays, ledger, payloads, ingest, publisher, uplink, topics)
         jobs += [replayer.run(), replayer.accept_for_ever()]
         takers = {GATEWAY: replayer.take}
         uplink.on_command = lambda incoming: takers.get(
@@ -215,6 +197,41 @@ class Gateway:
             last_retry_s=self._config.backfill.last_retry_s,
             session_timeout_s=self._config.ble.session_timeout_s,
             door_s=self._config.backfill.door_s,
+        )
+
+    def _tails(self, store: Store, ledger: Ledger, ingest: Ingest, nodes: list[Node]) -> Tails:
+        """What says upstream that a node is silent or retired."""
+        return Tails(
+            store,
+            ledger,
+            ingest.commit,
+            self._clock,
+            self._log,
+            nodes,
+            silent_after_s=self._config.watch.silent_after_s,
+        )
+
+    def _replayer(
+        self,
+        replays: Replays,
+        ledger: Ledger,
+        payloads: NativePayloads,
+        ingest: Ingest,
+        publisher: Publisher,
+        uplink: Uplink,
+        topics: Topics,
+    ) -> Replayer:
+        """What publishes kept rows once more on request."""
+        return Replayer(
+            replays,
+            ledger,
+            payloads,
+            ingest.commit,
+            publisher,
+            uplink,
+            Batch(topics.batch, self._config.uplink.batch_rows),
+            self._log,
+            rows_s=self._config.uplink.replay_rows_s,
         )
 
     def _buses(self, ingest: Ingest, nodes: list[Node]) -> dict[str, ModbusBus]:

@@ -87,6 +87,10 @@ class GatewayCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replay: Span
 
 
+class _Named(msgspec.Struct, frozen=True):
+    command_id: CommandId
+
+
 def decode(line: bytes, wanted: Any = Request) -> Any:
     """Return the request in a line (without its end); BadRequest says what is wrong with it.
 
@@ -109,9 +113,6 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> None:
 
 def command_id_of(payload: bytes) -> str | None:
     """Return the id of a command that could not be taken, if one is readable."""
-
-    class _Named(msgspec.Struct):
-        command_id: CommandId
 
     try:
         return msgspec.json.decode(payload, type=_Named).command_id
