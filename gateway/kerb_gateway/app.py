@@ -16,19 +16,28 @@ from kerb_gateway.backfill import Backfill
 from kerb_gateway.clock import SystemClock
 from kerb_gateway.commands import Commands
 from kerb_gateway.config import Config, Secrets
+from kerb_gateway.desk import Desk
 from kerb_gateway.errors import LinkDown, StoreError, StoreFull
+from kerb_gateway.guard import Guard
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
 from kerb_gateway.links.modbus import ModbusBus
 from kerb_gateway.logs import WARNINGS
 from kerb_gateway.model import Geometry, Node
 from kerb_gateway.publisher import Batch, Publisher
+from kerb_gateway.replay import Replayer
+from kerb_gateway.service.control import ControlSocket
 from kerb_gateway.service.notify import notify, watchdog_interval_s
+from kerb_gateway.status import Situation
 from kerb_gateway.store.ballast import Ballast
+from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.letters import Letters
 from kerb_gateway.store.outbox import Outgoing
+from kerb_gateway.store.replays import GATEWAY, Replays
 from kerb_gateway.store.retention import HOUR_S, Retention
+from kerb_gateway.tails import Tails
 from kerb_gateway.timekeeper import BEAT_MS
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.payloads.native import NativePayloads
@@ -37,6 +46,7 @@ from kerb_gateway.uplink.topics import Topics
 _RESTART_FIRST_S = 0.5
 _RESTART_LAST_S = 60.0
 _SETTLE_S = 2.0
+_CLAIM_S = 3.0  # how long a command line may hold the database at our start
 _GOODBYE_S = 1.0
 _BEATS_A_LOOK = 10
 _MB = 1024 * 1024
@@ -61,12 +71,15 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        claim = Claim(self._config.store.path)
+        await claim.wait(_CLAIM_S)
         store = Store(self._config.store.path)
         await store.open()
         try:
             await self._with_store(store)
         finally:
             await store.close()
+            claim.give_back()
         self._log("stopped")
 
     async def _with_store(self, store: Store) -> None:
@@ -111,7 +124,8 @@ class Gateway:
             retry_s=config.commands.retry_s,
         )
         await commands.resume()
-        uplink.on_command = lambda incoming: commands.take(incoming, uplink.ack)
+        tails = self._tails(store, ledger, ingest, nodes)
+        await tails.begin()
         links = self._radios()
         retention = Retention(
             store,
@@ -123,17 +137,32 @@ class Gateway:
             max_bytes=config.store.max_mb * _MB,
         )
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog(), store.failure()]
-        jobs += [self._hourly(retention), self._keep_time(ingest)]
+        jobs += [self._hourly(retention), self._keep_time(ingest), tails.run()]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
+        replays = Replays(store, ledger)
+        replayer = self._replayer(replays, ledger, payloads, ingest, publisher, uplink, topics)
+        jobs += [replayer.run(), replayer.accept_for_ever()]
+        takers = {GATEWAY: replayer.take}
+        uplink.on_command = lambda incoming: takers.get(
+            topics.node_of(incoming.topic), commands.take
+        )(incoming, uplink.ack)
+        situation = Situation(config, self._clock, store, ledger, ingest, publisher, uplink, nodes)
+        desk = Desk(Letters(store, ledger, self._clock), replays, ingest.commit, situation.now)
+        control = ControlSocket(config.socket_path, desk.answer, self._log)
+        jobs += [control.run()]
+        if config.control.enabled:
+            await control.start()
         uplink.start()
         self._log("started", nodes=len(nodes), gw_epoch=store.gw_epoch)
         notify("READY=1")
         await self._until_stopped(jobs)
         notify("STOPPING=1")
+        await control.stop()
         await backfill.close()
         ingest.time.keep_contacts(at_once=True)
+        tails.note()
         with contextlib.suppress(TimeoutError):  # a full disk: what waits is fetched again
             async with asyncio.timeout(_SETTLE_S):
                 await ingest.commit()
@@ -152,6 +181,9 @@ class Gateway:
             commit_rows=self._config.store.commit_rows,
             ballast=self._ballast(),
             door_s=self._config.backfill.door_s,
+            guard=Guard(
+                limit=self._config.ble.wrong_mics, window_s=self._config.ble.wrong_mics_window_s
+            ),
         )
 
     def _ballast(self) -> Ballast:
@@ -171,6 +203,41 @@ class Gateway:
             last_retry_s=self._config.backfill.last_retry_s,
             session_timeout_s=self._config.ble.session_timeout_s,
             door_s=self._config.backfill.door_s,
+        )
+
+    def _tails(self, store: Store, ledger: Ledger, ingest: Ingest, nodes: list[Node]) -> Tails:
+        """What says upstream that a node is silent or retired."""
+        return Tails(
+            store,
+            ledger,
+            ingest.commit,
+            self._clock,
+            self._log,
+            nodes,
+            silent_after_s=self._config.watch.silent_after_s,
+        )
+
+    def _replayer(
+        self,
+        replays: Replays,
+        ledger: Ledger,
+        payloads: NativePayloads,
+        ingest: Ingest,
+        publisher: Publisher,
+        uplink: Uplink,
+        topics: Topics,
+    ) -> Replayer:
+        """What publishes kept rows once more on request."""
+        return Replayer(
+            replays,
+            ledger,
+            payloads,
+            ingest.commit,
+            publisher,
+            uplink,
+            Batch(topics.batch, self._config.uplink.batch_rows),
+            self._log,
+            rows_s=self._config.uplink.replay_rows_s,
         )
 
     def _buses(self, ingest: Ingest, nodes: list[Node]) -> dict[str, ModbusBus]:
@@ -229,6 +296,7 @@ class Gateway:
                 geometry=None if part.geometry is None else Geometry(**part.geometry.model_dump()),
                 bus=part.bus if part.link == "modbus" else None,
                 unit=part.unit,
+                silent_after_s=part.silent_after_s,
             )
             for part in self._config.nodes
         ]

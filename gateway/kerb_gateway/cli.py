@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from kerb_gateway import config as configuration
+from kerb_gateway.console import letters_app, replay, status
 from kerb_gateway.errors import ConfigError
 
 app = typer.Typer(
@@ -23,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(letters_app, name="letters")
+app.command()(replay)
+app.command()(status)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The TOML configuration file.")]
 

@@ -190,7 +190,8 @@ class Commands:
         """Store what comes and carry what is open, for ever."""
         while True:
             try:
-                message, ack = await asyncio.wait_for(self._queue.get(), _TICK_S)
+                async with asyncio.timeout(_TICK_S):
+                    message, ack = await self._queue.get()
                 await self._accept(message)
                 ack(message)
             except TimeoutError:

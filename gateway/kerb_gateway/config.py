@@ -56,6 +56,7 @@ class UplinkPart(_Part):
     password_env: str | None = None
     in_flight: int = Field(50, ge=1, le=1000)
     batch_rows: int = Field(64, ge=1, le=500)
+    replay_rows_s: float = Field(200.0, gt=0, le=100_000)
     keepalive_s: int = Field(30, ge=5, le=600)
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
 
@@ -69,6 +70,8 @@ class BlePart(_Part):
     connect_timeout_s: float = Field(10.0, gt=0, le=60)
     session_timeout_s: float = Field(10.0, gt=0, le=60)
     deaf_after_s: float = Field(60.0, ge=1, le=3600)
+    wrong_mics: int = Field(8, ge=1, le=1000)
+    wrong_mics_window_s: float = Field(3600.0, ge=1, le=86400)
 
 
 class BackfillPart(_Part):
@@ -117,6 +120,20 @@ class NodePart(_Part):
     key_file: Path | None = None
     key_env: str | None = None
     geometry: GeometryPart | None = None
+    silent_after_s: float | None = Field(None, ge=1, le=2_592_000)
+
+
+class ControlPart(_Part):
+    """The local socket for the command line; it lies beside the database unless it is named."""
+
+    enabled: bool = True
+    socket: Path | None = None
+
+
+class WatchPart(_Part):
+    """When a node counts as silent."""
+
+    silent_after_s: float = Field(21600.0, ge=1, le=2_592_000)
 
 
 class LogPart(_Part):
@@ -138,6 +155,14 @@ class Config(_Part):
     bus: list[BusPart] = Field(default_factory=list, max_length=16)
     nodes: list[NodePart] = Field(default_factory=list, max_length=10000)
     log: LogPart = LogPart()
+    control: ControlPart = ControlPart()
+    watch: WatchPart = WatchPart()
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the running gateway listens for its command line."""
+        path = self.store.path
+        return self.control.socket or path.with_name(path.name + ".sock")
 
 
 class Secrets(BaseModel):
@@ -179,9 +204,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _absolute(config: Config, base: Path) -> Config:
-    """Resolve the store's path against the file's own folder."""
+    """Resolve the store's and the socket's path against the file's own folder."""
     store = config.store.model_copy(update={"path": base / config.store.path})
-    return config.model_copy(update={"store": store})
+    control = config.control
+    if control.socket is not None:
+        control = control.model_copy(update={"socket": base / control.socket})
+    return config.model_copy(update={"store": store, "control": control})
 
 
 def _explain(error: Any, table: dict[str, Any]) -> str:
@@ -206,6 +234,8 @@ def _nearest(location: tuple[Any, ...]) -> str:
         "bus": BusPart,
         "nodes": NodePart,
         "log": LogPart,
+        "control": ControlPart,
+        "watch": WatchPart,
         "geometry": GeometryPart,
     }
     owners = [part for part in location[:-1] if isinstance(part, str)]

@@ -23,6 +23,7 @@ from kerb_gateway.bins.geometry import fill_pct
 from kerb_gateway.clock import Clock, Moment
 from kerb_gateway.crypto import Ecb, new_ecb
 from kerb_gateway.errors import StoreFull
+from kerb_gateway.guard import Guard
 from kerb_gateway.model import Gap, Heard, Loss, Node, Reading, Stream
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.ledger import Ledger
@@ -41,6 +42,7 @@ HELD_BACK = "held_back"  # a live advert inside a gap: backfill will fetch it
 REPLAY = "replay"
 TAMPERED = "tampered"  # a known number with other content
 NO_ROOM = "no_room"
+NOT_VERIFIED = "not_verified"  # too many wrong MICs of its address
 QUARANTINED = "quarantined"  # further ahead than the jump limit: a session must confirm it
 
 
@@ -90,8 +92,12 @@ class Ingest:
         ballast: Ballast | None = None,
         full_retry_s: float = 5.0,
         door_s: float = DOOR_S,
+        guard: Guard | None = None,
     ) -> None:
-        """ballast: what to throw off when the disk is full; door_s: how long an advert is sent."""
+        """ballast: what to throw off when the disk is full; door_s: how long an advert is sent;
+        guard: against forged adverts.
+        """
+        self._guard = guard or Guard(limit=8, window_s=3600)
         self._ledger = ledger
         self._clock = clock
         self._log = log
@@ -133,6 +139,8 @@ class Ingest:
         if stream is None:
             self.suspect.add(node.node_id)
             return Outcome("no epoch", node)
+        if not self._guard.idle and self._guard.closed(heard.address, heard.boottime_ms):
+            return self._not_verified(heard, node, stream)
         try:
             seq, plaintext = bthome.unseal(
                 self._ecb(stream),
@@ -141,7 +149,7 @@ class Ingest:
             )
             reading = advert.reading_of(plaintext)
         except RemoteFault as fault:
-            return self._refuse(node, stream, fault)
+            return self._refuse(heard, node, stream, fault)
         return self._sort(heard, stream, seq, plaintext, reading)
 
     def _ecb(self, stream: Stream) -> Ecb:
@@ -152,13 +160,23 @@ class Ingest:
             )
         return self._advert_ecbs[key]
 
-    def _refuse(self, node: Node, stream: Stream, fault: RemoteFault) -> Outcome:
+    def _not_verified(self, heard: Heard, node: Node, stream: Stream) -> Outcome:
+        """Under a flood of forgeries the node itself is asked, in sessions, not its adverts."""
+        self._ledger.count("advert not verified: too many wrong MICs", node.node_no)
+        if self._guard.asks(heard.address, heard.boottime_ms):
+            self.suspect.add(node.node_id)
+        return Outcome(NOT_VERIFIED, node, stream)
+
+    def _refuse(self, heard: Heard, node: Node, stream: Stream, fault: RemoteFault) -> Outcome:
         """A wrong MIC is a forgery, damage, or a node with a new epoch: a session will tell."""
         self._ledger.count(
             "advert with a wrong MIC" if fault.reason == MIC else "malformed advert", node.node_no
         )
         if fault.reason == MIC:
             self.suspect.add(node.node_id)
+            number = self._guard.wrong(heard.address, heard.boottime_ms)
+            if number and number & (number - 1) == 0:  # the 1st, 2nd, 4th, 8th ... in a row
+                self._log("too many wrong MICs", node=node.node_id, windows_in_a_row=number)
         return Outcome("refused", node, stream)
 
     def _sort(
@@ -169,6 +187,8 @@ class Ingest:
         if kind == ACCEPTED:
             self._accept(stream, seq, digest)
             self._store_advert(stream, seq, digest, reading, heard.boottime_ms)
+            stream.backlog = reading.backlog
+            self._contact(stream, heard.boottime_ms)
         elif kind != DUPLICATE:
             self._ledger.count(kind, stream.node.node_no)
             if kind in (REPLAY, TAMPERED, QUARANTINED):
@@ -185,6 +205,12 @@ class Ingest:
         else:
             self._ledger.count(DUPLICATE, stream.node.node_no)
         return Outcome(kind, stream.node, stream, reading)
+
+    def _contact(self, stream: Stream, boottime_ms: int) -> None:
+        """The node itself was heard: a number that is new, or an answer to us."""
+        stream.contact_ms = boottime_ms
+        if stream.tail_no is not None:
+            self._ledger.close_tail(stream)
 
     def _accept(self, stream: Stream, seq: int, digest: bytes) -> None:
         """Move the watermark; what was skipped becomes one gap."""
@@ -218,14 +244,14 @@ class Ingest:
             if stream is None:
                 old = self._ledger.newest_stream(node.node_id)
                 if old is not None:
-                    self._ledger.add_loss(
-                        Loss(old, old.last_seq + 1, None, "tail unknown"), self._clock.now()
-                    )
+                    self._ledger.open_tail(old, self._clock.now())
                 stream = self._ledger.begin_stream(node, epoch)
+                self._guard.forgive(_address_text(node))  # it was itself, with a new key
             if last_seq > stream.last_seq:
                 stream.gaps.append(Gap(stream.last_seq + 1, last_seq))
                 stream.last_seq = last_seq
                 self._ledger.touch(stream)
+            self._contact(stream, self._clock.boottime_ms())
             return stream
 
     def record(self, stream: Stream, packed: bytes, *, via: str, auth: str) -> str:
@@ -353,7 +379,8 @@ class Ingest:
         """Commit every interval, or sooner when an event or a full batch asks for it."""
         while True:
             try:
-                await asyncio.wait_for(self._due.wait(), self._interval_s)
+                async with asyncio.timeout(self._interval_s):
+                    await self._due.wait()
             except TimeoutError:
                 pass
             self._due.clear()

@@ -33,6 +33,7 @@ class Node:
     geometry: Geometry | None = None
     bus: str | None = None
     unit: int | None = None
+    silent_after_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class Stream:
     gaps: list[Gap] = field(default_factory=list)
     recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
     written_gaps: tuple[tuple[int, int], ...] = ()
+    contact_ms: int | None = None  # boottime of the last contact of this process
+    tail_no: int | None = None  # the loss_no of the open-ended loss that stands
+    tail_seq: int = 0  # its first number
+    backlog: int | None = None  # unacknowledged records, as the node's last advert said
 
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps as plain numbers."""
@@ -148,6 +153,17 @@ class Payloads(Protocol):
 
     def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         """A loss record's message; fields: the columns of its row."""
+
+    def replayed(self, payload: bytes, outbox_no: int) -> bytes:
+        """A message that was made before, marked as sent once more on request."""
+
+    def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
+        """A message that takes a loss record back; fields: its range, reason and mark."""
+
+    def dropped(
+        self, reading: tuple[Origin, int] | None, fields: dict[str, Any]
+    ) -> tuple[str, bytes]:
+        """A message that says which dead letter a person gave up."""
 
     def result(self, node_id: str, result: dict[str, Any]) -> tuple[str, bytes]:
         """A command result's message."""

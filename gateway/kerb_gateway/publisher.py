@@ -8,6 +8,7 @@ the next batch of readings, or after many rows: writing it after each PUBACK wou
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,16 +16,24 @@ from typing import Any, Protocol
 
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.store.outbox import MARK_ROWS, Outbox, Outgoing
+from kerb_gateway.uplink.refusals import (
+    AGAIN,
+    FAILURES,
+    HOLD,
+    NO_SUBSCRIBER,
+    Hold,
+    Patience,
+    verdict,
+)
 
-_REFUSED = 0x80  # MQTT 5, 2.4: reason codes from here on are failures
-_NO_SUBSCRIBER = 0x10
-_QUOTA_EXCEEDED = 0x97
 _PAUSE_S = 0.5
 _LOOK_S = 0.25
 _READ_ROWS = 1024
 _BACKLOG_ROWS = 128  # with so many more waiting, readings travel together
 _BATCH_BYTES = 60_000
 _OVERHEAD_BYTES = 512  # topic, header and properties of a message
+_LATER_ROWS = 1000  # put off by the broker, each by itself; beyond that nothing new is begun
+_AHEAD_ROWS = 20000  # rows that may end before one that was put off
 
 Log = Callable[..., Any]
 
@@ -68,10 +77,16 @@ class Publisher:
         mark_s: float,
         bury: Callable[[Outgoing, str], Awaitable[None]],
         batch: Batch,
+        patience: Patience | None = None,
     ) -> None:
         """mark_s: after so long without a batch that carries it, the mark is stored by itself;
-        bury: keeps what was refused for good, durably, before the mark may pass it.
+        bury: keeps what was refused for good, durably, before the mark may pass it;
+        patience: with refusals of the moment.
         """
+        self._patience = patience or Patience()
+        self._hold = Hold(self._patience)
+        self._later: list[tuple[float, int, Outgoing]] = []  # a heap: (when, outbox_no, row)
+        self._tries: dict[int, int] = {}  # of rows that were put off
         self._keep = bury
         self._batch = batch
         self._mark_s = mark_s
@@ -86,6 +101,7 @@ class Publisher:
         self._alone: set[int] = set()  # rows of a batch that was refused: each for itself now
         self._refused: list[tuple[Outgoing, str]] = []
         self._freed = asyncio.Event()
+        self.lent = 0  # of the broker's room, to a replay
         self.delivered = 0
         self.unheard = 0
         broker.on_acked = self._acked
@@ -95,25 +111,50 @@ class Publisher:
         self._freed.set()
         if rows is None:
             return  # the availability message, or one of a session before this start
-        if reason == _QUOTA_EXCEEDED:
-            self._ready.extendleft(reversed(rows))  # not now: they go out again
-        elif reason >= _REFUSED and len(rows) > 1:
-            self._alone.update(row.outbox_no for row in rows)
-            self._ready.extendleft(reversed(rows))
-        elif reason >= _REFUSED:
-            self._refused.append((rows[0], f"0x{reason:02x}"))
-            self._log(
-                "message refused",
-                outbox_no=rows[0].outbox_no,
-                topic=rows[0].topic,
-                reason=f"0x{reason:02x}",
-            )
-        else:
+        if reason < FAILURES:
             self._delivered(rows, reason)
+        elif verdict(reason) == HOLD:
+            self._held(rows)
+        elif len(rows) > 1:
+            self._alone.update(row.outbox_no for row in rows)
+            self._again(rows)
+        elif verdict(reason) != AGAIN or not self._put_off(rows[0]):
+            self._refuse(rows[0], f"0x{reason:02x}")
+
+    def _again(self, rows: list[Outgoing]) -> None:
+        """Let rows go out once more, in their order whatever came back first."""
+        self._ready = deque(sorted([*rows, *self._ready], key=lambda row: row.outbox_no))
+
+    def _held(self, rows: list[Outgoing]) -> None:
+        """The broker has no room for us: they go out again, after a pause for everything."""
+        self._again(rows)
+        now_s = asyncio.get_running_loop().time()
+        if self._hold.refused(now_s):
+            self._log("broker has no room", pause_s=round(self._hold.left_s(now_s), 1))
+
+    def _put_off(self, row: Outgoing) -> bool:
+        """Try a row again later, the others go on; False when it was tried often enough."""
+        tries = self._tries.pop(row.outbox_no, 1)
+        if tries >= self._patience.tries:
+            return False
+        self._tries[row.outbox_no] = tries + 1
+        self._alone.add(row.outbox_no)
+        due_s = asyncio.get_running_loop().time() + self._patience.pause_s(tries)
+        heapq.heappush(self._later, (due_s, row.outbox_no, row))
+        return True
+
+    def _refuse(self, row: Outgoing, reason: str) -> None:
+        self._alone.discard(row.outbox_no)
+        self._refused.append((row, reason))
+        self._log("message refused", outbox_no=row.outbox_no, topic=row.topic, reason=reason)
 
     def _delivered(self, rows: list[Outgoing], reason: int) -> None:
-        self.unheard += len(rows) if reason == _NO_SUBSCRIBER else 0
+        self.unheard += len(rows) if reason == NO_SUBSCRIBER else 0
         self.delivered += len(rows)
+        if self._hold.probing:
+            self._hold.accepted()
+        if self._tries:
+            self._tries.pop(rows[0].outbox_no, None)
         for row in rows:
             self._alone.discard(row.outbox_no)
             self._outbox.ended(row.outbox_no)
@@ -130,7 +171,9 @@ class Publisher:
 
     async def _fill(self) -> None:
         """Bring the window to its full width, or wait until there is something to do."""
-        room = min(self._window, self._broker.receive_maximum) - len(self._flying)
+        if await self._waits():
+            return
+        room = self._room()
         if room <= 0:
             await self._idle(self._freed)
             return
@@ -148,6 +191,30 @@ class Publisher:
                 topic, payload = self._batch.topic, join([row.payload for row in rows])
             self._flying[self._broker.publish(topic, payload)] = rows
             room -= 1
+
+    def _room(self) -> int:
+        """Return how many messages may be sent now; not above 0: none."""
+        window = 1 if self._hold.probing else self._window
+        return min(window, self._broker.receive_maximum - self.lent) - len(self._flying)
+
+    @property
+    def has_no_room(self) -> bool:
+        """Tell whether the broker takes nothing beside what is in flight, or nothing at all."""
+        return self._hold.probing or len(self._flying) >= self._broker.receive_maximum
+
+    async def _waits(self) -> bool:
+        """Bear what the broker refused for the moment; tell whether a pause was made for it."""
+        if not self._later and not self._hold.probing:
+            return False
+        now_s = asyncio.get_running_loop().time()
+        pause_s = self._hold.left_s(now_s)
+        while self._later and self._later[0][0] <= now_s:
+            self._again([heapq.heappop(self._later)[2]])
+        crowded = len(self._later) >= _LATER_ROWS
+        if self._later and (crowded or self._cursor - self._outbox.done > _AHEAD_ROWS):
+            pause_s = max(pause_s, self._later[0][0] - now_s)
+        await asyncio.sleep(min(pause_s, _PAUSE_S))
+        return pause_s > 0
 
     def _next(self) -> list[Outgoing]:
         """Take what goes into the next message: one row, or readings while a backlog drains."""
@@ -169,10 +236,12 @@ class Publisher:
     async def _idle(self, event: asyncio.Event) -> None:
         if event is self._freed:
             self._freed.clear()
-            if len(self._flying) < min(self._window, self._broker.receive_maximum):
+            if self._room() > 0:
                 return
         try:
-            await asyncio.wait_for(event.wait(), _PAUSE_S)
+            # Not wait_for(): before Python 3.12 it forgets a cancellation that meets the event.
+            async with asyncio.timeout(_PAUSE_S):
+                await event.wait()
         except TimeoutError:
             pass
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kerb_gateway.clock import Clock, SystemClock
+from kerb_gateway.clock import Clock, Moment, SystemClock
 from kerb_gateway.crypto import new_ecb
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.model import Heard, Node, Stream
@@ -34,7 +34,8 @@ class Parts:
     """A store, its ledger and an ingest over two nodes."""
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock | None = None) -> Parts:
+    async def open(cls, path: Path, clock: Clock | None = None, **more: Any) -> Parts:
+        """more: further arguments of Ingest."""
         parts = cls()
         parts.store = Store(path)
         await parts.store.open()
@@ -51,8 +52,9 @@ class Parts:
         payloads.offsets = parts.ledger.anchors
         parts.clock = clock or SystemClock()
         parts.ingest = Ingest(
-            parts.ledger, parts.nodes, parts.clock, log, commit_interval_s=60, commit_rows=500
-        )
+            parts.ledger, parts.nodes, parts.clock, log,
+            commit_interval_s=60, commit_rows=500, **more,
+        )  # fmt: skip
         return parts
 
     async def stream(self, last_seq: int = 0) -> Stream:
@@ -73,6 +75,19 @@ class Parts:
 
     async def payloads(self) -> list[dict[str, Any]]:
         return [json.loads(one.payload) for one in await self.outgoing()]
+
+
+class HandClock:
+    """A clock that a test turns."""
+
+    def __init__(self, boottime_s: float = 1000.0) -> None:
+        self.boottime_s = boottime_s
+
+    def boottime_ms(self) -> int:
+        return int(self.boottime_s * 1000)
+
+    def now(self) -> Moment:
+        return Moment("a boot", self.boottime_ms(), 0, "none")
 
 
 def record(seq: int, distance_mm: int = 1000, flags: int = 1) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kerb_gateway import ingest
+from kerb_gateway.guard import Guard
 from kerb_gateway.model import Gap, Node, Stream
 from kerb_wire import records
 from kerb_wire.limits import JUMP_LIMIT
@@ -52,7 +53,8 @@ def test_the_sequence_table(tmp_path: Path) -> None:
 
 def test_a_forged_mic_stores_nothing(tmp_path: Path) -> None:
     async def story() -> None:
-        parts = await Parts.open(tmp_path / "g.sqlite")
+        all_are_tried = Guard(limit=10_000, window_s=1)
+        parts = await Parts.open(tmp_path / "g.sqlite", guard=all_are_tried)
         await parts.stream()
         assert parts.ingest.advert(heard(1, key=bytes(16))).kind == "refused"
         good = heard(2)

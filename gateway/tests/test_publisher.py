@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from kerb_gateway.publisher import Batch, Publisher
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.outbox import Outbox, Outgoing, dead_letter
 from kerb_gateway.uplink.payloads.native import NativePayloads
+from kerb_gateway.uplink.refusals import DELIVERED, PUBACK, REFUSED, Hold, Patience, verdict
 from kerb_sim.broker import Broker, find_mosquitto
 from parts import TOPICS, Parts, heard, log
 from streets import need
@@ -107,14 +109,87 @@ def test_rows_end_only_on_puback_and_the_window_holds(tmp_path: Path) -> None:
         dead = await store.query("select outbox_no, reason from dead_letters")
         assert dead == [(4, "0x87")]
         assert publisher.unheard == 1
-        broker.on_acked(5, 0x97)  # quota exceeded: not now
-        await asyncio.sleep(0.3)
-        assert [payload for _, payload in broker.sent].count(b"5") == 2
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await store.close()
 
     asyncio.run(story())
+
+
+async def reached(broker: ScriptedBroker, count: int) -> None:
+    """Wait until that many messages were sent."""
+    async with asyncio.timeout(10):
+        while len(broker.sent) < count:
+            await asyncio.sleep(0.01)
+
+
+def test_a_refusal_of_the_moment_is_borne_with_pauses_and_an_end(tmp_path: Path) -> None:
+    """0x97 stops everything but one question at a time; 0x80 puts off one message, some times."""
+
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 8)
+        broker = ScriptedBroker()
+        said: list[str] = []
+        publisher = Publisher(
+            await outbox_of(store), broker, asyncio.Event(), lambda event, **_: said.append(event),
+            in_flight=5, mark_s=60, bury=bury_in(store), batch=ALONE,
+            patience=Patience(first_s=0.05, last_s=0.2, tries=3),
+        )  # fmt: skip
+        task = asyncio.ensure_future(publisher.run())
+        await reached(broker, 5)
+        for mid in range(1, 6):
+            broker.on_acked(mid, 0x97)  # all that was in flight: one pause, not five
+        assert said.count("broker has no room") == 1
+        for round_no in range(3):
+            await reached(broker, 6 + round_no)
+            assert broker.sent[-1][1] == b"1"  # the oldest asks, alone
+            await asyncio.sleep(0.02)
+            assert len(broker.sent) == 6 + round_no
+            broker.on_acked(broker.sent[-1][0], 0x97)
+        await reached(broker, 9)
+        broker.on_acked(broker.sent[-1][0], 0)  # room again
+        await reached(broker, 14)
+        assert [payload for _, payload in broker.sent[9:]] == [b"2", b"3", b"4", b"5", b"6"]
+        tries = 0
+        answered = 9
+        while tries < 3:
+            await reached(broker, answered + 1)
+            mid, payload = broker.sent[answered]
+            answered += 1
+            tries += payload == b"3"
+            broker.on_acked(mid, 0x80 if payload == b"3" else 0)
+        await publisher.mark()
+        assert await store.query("select outbox_no, reason from dead_letters") == [(3, "0x80")]
+        assert await marked(store) == 8  # the others did not wait for it
+        assert [payload for _, payload in broker.sent].count(b"3") == 1 + 3
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_pauses_grow_and_end() -> None:
+    hold = Hold(Patience(first_s=1, last_s=60))
+    now_s, pauses = 100.0, []
+    for _ in range(9):
+        assert hold.refused(now_s)
+        assert not hold.refused(now_s + 0.5)  # came back from before the pause
+        pauses.append(hold.left_s(now_s))
+        now_s += pauses[-1]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    hold.accepted()
+    assert not hold.probing
+
+
+def test_the_documented_reason_codes_are_those_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs/mqtt-topics.md").read_text()
+    rows = re.findall(r"^\| `(0x[0-9A-F]{2})` \| ([^|]+) \| (\w+) \|", text, re.M)
+    assert {(int(code, 16), name, what) for code, name, what in rows} == {
+        (code, name, what) for code, (name, what) in PUBACK.items()
+    }
+    assert verdict(0x9F) == REFUSED
+    assert verdict(0x11) == DELIVERED
 
 
 def numbers(payload: bytes) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kerb_check import jsonl
-from kerb_check.model import Identity, Loss, Reading, SourceError
+from kerb_check.model import Dropped, Found, Identity, Loss, Reading, SourceError
 
 
 @dataclass
@@ -20,6 +20,8 @@ class Delivered:
 
     readings: list[Reading] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     availability: list[str] = field(default_factory=list)
 
@@ -56,8 +58,16 @@ def _sort(delivered: Delivered, row: dict[str, Any]) -> None:
                 payload["first_seq"],
                 2**32 - 1 if last is None else last,
                 payload["reason"],
+                payload.get("id", ""),
+                row["topic"].split("/")[3],
             )
         )
+    elif leaf == "event" and payload.get("kind") == "found":
+        names = ("of", "node", "epoch", "first_seq", "last_seq")
+        delivered.found.append(Found(*(payload[name] for name in names)))
+    elif leaf == "event" and payload.get("kind") == "dropped" and payload["seq"] is not None:
+        identity = Identity(payload["node"], payload["epoch"], payload["seq"])
+        delivered.dropped.append(Dropped(identity))
     elif leaf == "result":
         delivered.results.append({"t_s": row["t_s"]} | payload)
     elif leaf == "availability":

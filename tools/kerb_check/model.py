@@ -51,18 +51,41 @@ class Reading:
 
 @dataclass(frozen=True)
 class Loss:
-    """An explicit loss record: every number from first_seq to last_seq, and why."""
+    """An explicit loss record: every number from first_seq to last_seq, and why.
+
+    id, source: what the message calls it, and the gateway that said it.
+    """
 
     node: str
     epoch: int
     first_seq: int
     last_seq: int
     reason: str
+    id: str = ""
+    source: str = ""
 
     def covers(self, identity: Identity) -> bool:
         """Tell whether this record declares `identity` lost."""
         same_stream = (self.node, self.epoch) == (identity.node, identity.epoch)
         return same_stream and self.first_seq <= identity.seq <= self.last_seq
+
+
+@dataclass(frozen=True)
+class Found:
+    """A loss record taken back; `of` is its id."""
+
+    of: str
+    node: str
+    epoch: int
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A dead letter with a reading that a person gave up."""
+
+    identity: Identity
 
 
 FILL_FIELDS = (

@@ -9,17 +9,19 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from kerb_check import takenback
 from kerb_check.alignment import Alignment, align
 from kerb_check.database import Database
 from kerb_check.delivered import Delivered
 from kerb_check.flash import Flash
-from kerb_check.model import Finding, Identity, Loss, Reading, differences
+from kerb_check.model import Finding, Found, Identity, Loss, Reading, differences
 from kerb_check.world import World
 
 Stream = tuple[str, int]
 # A distance further than this from what its own burst saw was not computed from that burst.
 _BURST_FIT_MM = 400.0
 _SOUND_M_S = 340.0
+_GATEWAYS_OWN = ("refused", "retention")  # the node did its part, its flash may still hold them
 
 
 @dataclass
@@ -53,6 +55,7 @@ def compare(sets: Sets) -> Comparison:
     _against_database(sets, result)
     _accounting(sets, result)
     _losses(sets, result)
+    result.findings += takenback.check(sets.delivered, result.unique)
     _against_world(sets, result)
     return result
 
@@ -71,7 +74,8 @@ def _arrivals(delivered: Delivered, result: Comparison) -> None:
                 )
             continue
         result.unique[reading.identity] = reading
-        number = reading.content.get("outbox_no")
+        replayed = reading.content.get("replayed")  # on request, long after its turn
+        number = None if replayed else reading.content.get("outbox_no")
         topic = reading.extra["topic"]
         if number is not None:
             if topic in newest and number < newest[topic][0]:
@@ -127,8 +131,13 @@ def _against_database(sets: Sets, result: Comparison) -> None:
                     Finding("replay accepted", str(identity), "stored live below the watermark")
                 )
             newest_live[stream] = max(identity.seq, newest_live.get(stream, 0))
+    given_up = [
+        loss for loss in takenback.standing(sets.delivered) if loss.reason in _GATEWAYS_OWN
+    ]
     for identity, reading in stored.items():
         arrived = result.unique.get(identity)
+        if arrived is None and any(loss.covers(identity) for loss in given_up):
+            continue
         if arrived is None:
             result.findings.append(
                 Finding("not delivered", str(identity), "stored by the gateway, never arrived")
@@ -158,16 +167,17 @@ def _known_numbers(sets: Sets, result: Comparison) -> dict[Stream, int]:
     for identity in everything:
         stream = (identity.node, identity.epoch)
         highest[stream] = max(highest[stream], identity.seq)
-    for gap in sets.database.open_gaps:
-        stream = (gap.node, gap.epoch)
-        highest[stream] = max(highest[stream], gap.last_seq)
+    ranges: list[Loss | Found] = [*sets.database.open_gaps, *sets.delivered.found]
+    for known in ranges:
+        stream = (known.node, known.epoch)
+        highest[stream] = max(highest[stream], known.last_seq)
     return highest
 
 
 def _accounting(sets: Sets, result: Comparison) -> None:
     """[1..max] of each stream = delivered + declared lost; the rest is unaccounted."""
     by_stream: dict[Stream, list[Loss]] = defaultdict(list)
-    for loss in sets.delivered.losses:
+    for loss in takenback.standing(sets.delivered):
         by_stream[(loss.node, loss.epoch)].append(loss)
     for (node, epoch), last in _known_numbers(sets, result).items():
         losses = by_stream[(node, epoch)]
@@ -189,7 +199,7 @@ def _accounting(sets: Sets, result: Comparison) -> None:
 def _losses(sets: Sets, result: Comparison) -> None:
     """A loss record must be true: not for what arrived, nor for what lies on the flash."""
     on_flash = {r.identity for flash in sets.flash.values() for r in flash.readings}
-    for loss in sets.delivered.losses:
+    for loss in takenback.standing(sets.delivered):
         if loss.reason == "tail unknown":
             continue  # open-ended until the next contact: it claims nothing of single numbers
         for identity in result.unique:
@@ -197,6 +207,8 @@ def _losses(sets: Sets, result: Comparison) -> None:
                 result.findings.append(
                     Finding("false loss", str(identity), f"declared {loss.reason}, yet delivered")
                 )
+        if loss.reason in _GATEWAYS_OWN:
+            continue
         for identity in on_flash - result.unique.keys():
             if loss.covers(identity):
                 result.findings.append(

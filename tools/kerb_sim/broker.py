@@ -35,8 +35,12 @@ def find_mosquitto() -> Path | None:
 class Broker:
     """A broker process; `name` says which one it is."""
 
-    def __init__(self, directory: Path, program: Path | None = None) -> None:
-        """program: a mosquitto; None: look for one, and use amqtt without."""
+    def __init__(self, directory: Path, program: Path | None = None, extra: str = "") -> None:
+        """program: a mosquitto; None: look for one, and use amqtt without.
+
+        extra: more lines for mosquitto's configuration.
+        """
+        self._extra = extra
         self._directory = directory
         self._program = program or find_mosquitto()
         self._process: asyncio.subprocess.Process | None = None
@@ -75,7 +79,7 @@ class Broker:
             f"persistence true\npersistence_location {data}/\n"
             # Each change is written at once: a killed broker has lost nothing it acknowledged.
             "autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\n"
-            "max_inflight_messages 200\n"
+            f"max_inflight_messages 200\n{self._extra}"
         )
         return [str(self._program), "-c", str(config)]
 
@@ -101,6 +105,11 @@ class Broker:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         await process.wait()
+
+    def reload(self) -> None:
+        """Let mosquitto read its access list anew."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
 
     def freeze(self) -> None:
         """Stop the process without ending it: it takes what is sent and answers nothing."""

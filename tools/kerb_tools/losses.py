@@ -117,6 +117,8 @@ def _show(streams: list[report.StreamRow], losses: list[report.LossRow]) -> None
     for loss in losses:
         count = "?" if loss.last_seq is None else str(loss.last_seq - loss.first_seq + 1)
         last = "open" if loss.last_seq is None else str(loss.last_seq)
+        if loss.closed_seq is not None:
+            count, last = "0", f"closed at {loss.closed_seq}"
         table.add_row(
             loss.node, str(loss.epoch), str(loss.first_seq), last, count, loss.reason, _when(loss)
         )

@@ -117,7 +117,7 @@ class Run:
         begin, end = {"type": "begin"}, {"type": "end"}
         self._lines(run / "commands.jsonl", [begin, *self.commands, end])
         messages = [self._message(row, "reading") for row in self.messages]
-        messages += [self._message(row | {"kind": "loss"}, "event") for row in self.losses]
+        messages += [self._message({"kind": "loss"} | row, "event") for row in self.losses]
         messages += [self._message(row, "result") for row in self.results]
         self._lines(run / "subscriber.jsonl", [begin, *messages, end])
         if self.cut:
@@ -251,6 +251,48 @@ def declare_lost_what_arrived(run: Run) -> None:
     )
 
 
+def loss(first: int, last: int | None, reason: str) -> dict[str, Any]:
+    range_ = {"node": BIN, "epoch": EPOCH, "first_seq": first, "last_seq": last}
+    return range_ | {"reason": reason, "id": f"loss/{first}"}
+
+
+def found(first: int, last: int, reason: str = "tail unknown") -> dict[str, Any]:
+    return loss(first, last, reason) | {"kind": "found", "id": "found", "of": f"loss/{first}"}
+
+
+def leave_a_tail_open_though_the_node_spoke(run: Run) -> None:
+    run.losses.append(loss(8, None, "tail unknown"))
+
+
+def close_a_tail_with_too_high_a_number(run: Run) -> None:
+    run.losses += [loss(8, None, "tail unknown"), found(8, BURSTS + 1)]
+
+
+def close_a_tail_that_was_never_said(run: Run) -> None:
+    run.losses.append(found(8, BURSTS))
+
+
+def say_two_tails_at_once(run: Run) -> None:
+    first = BURSTS + 1
+    run.losses += [loss(first, None, "tail unknown"), loss(first + 1, None, "tail unknown")]
+
+
+def hide_behind_a_tail_that_was_closed(run: Run) -> None:
+    del run.messages[9], run.stored[9]
+    run.losses += [loss(8, None, "tail unknown"), found(8, BURSTS)]
+
+
+def take_a_refusal_back_and_never_deliver(run: Run) -> None:
+    del run.messages[4]
+    run.losses += [loss(5, 5, "refused"), found(5, 5, "refused")]
+
+
+def drop_what_no_loss_declares(run: Run) -> None:
+    run.losses.append(
+        {"kind": "dropped", "node": BIN, "epoch": EPOCH, "seq": 5, "outbox_no": 5, "why": "x"}
+    )
+
+
 def forward_without_storing(run: Run) -> None:
     del run.stored[8]
 
@@ -314,6 +356,9 @@ LIES: list[Callable[[Run], None]] = [
     alter_in_the_database, repeat_with_other_content, swap_two_contents, reorder,
     cut_the_subscriber_short, cut_the_world_short, invent_a_reading, forget_to_record_a_burst,
     declare_lost_what_lies_on_the_flash, declare_lost_what_arrived, forward_without_storing,
+    leave_a_tail_open_though_the_node_spoke, close_a_tail_with_too_high_a_number,
+    close_a_tail_that_was_never_said, say_two_tails_at_once, hide_behind_a_tail_that_was_closed,
+    take_a_refusal_back_and_never_deliver, drop_what_no_loss_declares,
     accept_a_replay, invent_a_result, answer_twice, never_answer, hide_a_lamp_fault,
     never_end_a_lamp_fault, invent_a_lamp_fault, mistake_a_lamp_fault, date_a_reading_too_early,
     date_a_reading_too_late,
@@ -326,6 +371,20 @@ def test_each_lie_is_found(tmp_path: Path, lie: Callable[[Run], None]) -> None:
     lie(run)
     run.write(tmp_path)
     assert not judge(tmp_path).good
+
+
+def test_losses_that_were_taken_back_or_stand_rightly_are_good(tmp_path: Path) -> None:
+    run = Run()
+    run.losses += [loss(8, None, "tail unknown"), found(8, BURSTS)]
+    run.losses += [loss(5, 5, "refused"), found(5, 5, "refused"), found(5, 5, "refused")]
+    run.losses += [loss(BURSTS + 1, None, "tail unknown")] * 2  # sent twice: QoS 1
+    del run.messages[6]
+    run.losses.append(loss(7, 7, "refused"))
+    run.losses.append({"kind": "dropped", "node": BIN, "epoch": EPOCH, "seq": 7})
+    run.write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good, [*verdict.broken, *verdict.findings]
+    assert verdict.figures["declared_lost"] == 1
 
 
 def test_a_fault_that_could_not_be_seen_need_not_be_reported(tmp_path: Path) -> None:

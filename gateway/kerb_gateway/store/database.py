@@ -43,11 +43,11 @@ class Store:
     """An open database; every method is awaited from the event loop."""
 
     def __init__(
-        self, path: Path, *, connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+        self, path: Path, *, connect: Callable[..., sqlite3.Connection] | None = None
     ) -> None:
         """connect: what opens the file, in place of sqlite3's own."""
         self._path = path
-        self._connect_to = connect
+        self._connect_to = connect or sqlite3.connect
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
         self._failure: StoreError | None = None

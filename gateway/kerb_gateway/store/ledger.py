@@ -13,7 +13,7 @@ from typing import Any
 
 from kerb_gateway.clock import Moment
 from kerb_gateway.errors import StoreError
-from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Payloads, Reading, Stream
+from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Origin, Payloads, Reading, Stream
 from kerb_gateway.store.clock_anchors import ClockAnchors
 from kerb_gateway.store.contacts import Contacts
 from kerb_gateway.store.database import Many, Operation, Store
@@ -67,6 +67,7 @@ _COUNT = (
     "insert into counters values (?,?,?) on conflict (name, node_no) "
     "do update set value = value + excluded.value"
 )
+TAIL = "tail unknown"
 _REMEMBER = "insert into meta values (?,?) on conflict (key) do update set value = excluded.value"
 
 
@@ -113,6 +114,7 @@ class Ledger:
                 numbered[stream_no].gaps.append(Gap(first_seq, last_seq))
         for stream in numbered.values():
             stream.written_gaps = stream.ranges()
+        await ledger._load_tails(numbered)
         await ledger._load_digests(numbered)
         await ledger._load_numbers()
         ledger.anchors = await ClockAnchors.load(store)
@@ -129,6 +131,17 @@ class Ledger:
         for stream_no, seq, digest in reversed(rows):
             if stream_no in numbered and digest is not None:
                 numbered[stream_no].remember(seq, digest)
+
+    async def _load_tails(self, numbered: dict[int, Stream]) -> None:
+        """Read which open-ended losses stand."""
+        for stream_no, loss_no, first_seq in await self._store.query(
+            "select stream_no, loss_no, first_seq from losses "
+            "where last_seq is null and closed_seq is null and reason = ? order by loss_no",
+            [TAIL],
+        ):
+            if stream_no in numbered:
+                numbered[stream_no].tail_no = loss_no
+                numbered[stream_no].tail_seq = first_seq
 
     async def _load_numbers(self) -> None:
         """Go on after the highest number of each kind that was ever used."""
@@ -212,6 +225,27 @@ class Ledger:
             loss.stream.lost += loss.last_seq - loss.first_seq + 1
         self.touch(loss.stream)
 
+    def open_tail(self, stream: Stream, moment: Moment) -> None:
+        """Declare that nobody knows what comes after a stream's last number, once."""
+        if stream.tail_no is not None:
+            return
+        stream.tail_no, stream.tail_seq = self._next_loss, stream.last_seq + 1
+        self.add_loss(Loss(stream, stream.tail_seq, None, TAIL), moment)
+
+    def close_tail(self, stream: Stream) -> None:
+        """Take the tail back: the node was heard, all up to the last number is accounted for."""
+        if stream.tail_no is None:
+            return
+        self.add(
+            (
+                "update losses set closed_seq = ? where loss_no = ?",
+                [stream.last_seq, stream.tail_no],
+            )
+        )
+        origin = Origin(stream.node.node_id, stream.epoch)
+        self.add_found(origin, stream.tail_seq, stream.last_seq, TAIL, stream.tail_no)
+        stream.tail_no = None
+
     def add(self, operation: Operation) -> None:
         """Add an operation of another table to the batch."""
         self._batch.operations.append(operation)
@@ -227,12 +261,30 @@ class Ledger:
         if message.reading is not None:
             origin, seq = message.reading
             fields = {"first_seq": seq, "last_seq": seq, "reason": "refused"}
+            fields["mark"] = message.outbox_no
             self._send(MESSAGE, None, *self._payloads.loss(origin, fields))
 
-    def send_again(self, outbox_no: int, topic: str, payload: bytes) -> None:
-        """Put a dead letter back into the outbox, under a new number."""
+    def send_again(
+        self, outbox_no: int, kind: str, row_no: int | None, topic: str, payload: bytes
+    ) -> int:
+        """Put a dead letter back into the outbox; returns its new number."""
         self.add(("delete from dead_letters where outbox_no = ?", [outbox_no]))
-        self._send(MESSAGE, None, topic, payload)
+        self._send(kind, row_no, topic, payload)
+        return self._next_outbox - 1
+
+    def add_found(
+        self, origin: Origin, first_seq: int, last_seq: int, reason: str, mark: int
+    ) -> None:
+        """Take a loss record back: its numbers are accounted for in another way now.
+
+        mark: the loss_no of a tail, the number of a dead letter.
+        """
+        fields = {"first_seq": first_seq, "last_seq": last_seq, "reason": reason, "mark": mark}
+        self._send(MESSAGE, None, *self._payloads.found(origin, fields))
+
+    def add_dropped(self, reading: tuple[Origin, int] | None, fields: dict[str, Any]) -> None:
+        """Say upstream that a person gave up a dead letter."""
+        self._send(MESSAGE, None, *self._payloads.dropped(reading, fields))
 
     def add_alarm(self, where: str, alarm: dict[str, Any]) -> None:
         """Append an alarm's outbox row; where: a node_id, or "gateway"."""
@@ -271,6 +323,11 @@ class Ledger:
     ) -> None:
         self._batch.outbox.append([self._next_outbox, kind, row_no, topic, payload])
         self._next_outbox += 1
+
+    @property
+    def last_outbox_no(self) -> int:
+        """The highest number given out, committed or not."""
+        return self._next_outbox - 1
 
     @property
     def waiting(self) -> int:

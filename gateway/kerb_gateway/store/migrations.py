@@ -131,6 +131,51 @@ def m004_time(db: Database) -> None:
     )
 
 
+@migrations()
+def m006_operator(db: Database) -> None:
+    """What an operator did about dead letters, asked replays, tails that were closed, silences."""
+    db.table("losses").add_column("closed_seq", int)
+    db.table("ended_letters").create(
+        {
+            "outbox_no": int,
+            "ended": str,
+            "new_no": int,
+            "kind": str,
+            "topic": str,
+            "reason": str,
+            "node": str,
+            "epoch": int,
+            "seq": int,
+            "who": str,
+            "why": str,
+            "boot_id": str,
+            "boottime_ms": int,
+            "wall_ms": int,
+            "wall_quality": str,
+        },
+        pk="outbox_no",
+    )
+    db.table("replays").create(
+        {
+            "replay_no": int,
+            "command_id": str,
+            "first_no": int,
+            "last_no": int,
+            "until_no": int,
+            "next_no": int,
+            "published": int,
+            "refused": int,
+            "letters": int,
+            "not_kept": int,
+            "not_kept_ranges": str,
+            "state": str,
+        },
+        pk="replay_no",
+    )
+    db.table("replays").create_index(["command_id"], unique=True)
+    db.table("silences").create({"stream_no": int, "silent_s": int}, pk="stream_no")
+
+
 def _readings(db: Database) -> None:
     db.table("readings").create(
         {

@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from kerb_gateway.model import Origin, Payloads
 from kerb_gateway.store.database import Operation, Store
 
@@ -29,19 +31,39 @@ class Outgoing:
     topic: str
     payload: bytes
     reading: tuple[Origin, int] | None = None  # (origin, seq) of what is lost if it is refused
+    row_no: int | None = None  # of the reading
+
+
+_NamedRows = dict[str, dict[int, tuple[Origin, dict[str, Any]]]]
+
+
+class _Named(msgspec.Struct):
+    node: str
+    epoch: int
+    seq: int
+
+
+def reading_in(payload: bytes) -> tuple[Origin, int] | None:
+    """Return (origin, seq) that a reading's message names, or None if it names none."""
+    try:
+        named = msgspec.json.decode(payload, type=_Named)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return Origin(named.node, named.epoch), named.seq
 
 
 def dead_letter(message: Outgoing, reason: str) -> Operation:
     """Return what keeps a message that cannot be delivered."""
     return (
-        "insert or replace into dead_letters (outbox_no, kind, topic, payload, reason) "
-        "values (?,?,?,?,?)",
+        "insert or replace into dead_letters (outbox_no, kind, topic, payload, reason, row_no) "
+        "values (?,?,?,?,?,?)",
         [
             message.outbox_no,
             MESSAGE if message.reading is None else READING,
             message.topic,
             message.payload,
             reason,
+            message.row_no,
         ],
     )
 
@@ -73,7 +95,7 @@ class Outbox:
             "and outbox_no not in (select outbox_no from dead_letters) order by outbox_no limit ?",
             [outbox_no, limit],
         )
-        named = {kind: await self._named(kind, rows) for kind in _TABLES}
+        named = await self._all_named(rows)
         self._order.extend(row[0] for row in rows)
         self.read = max(self.read, *(row[0] for row in rows), 0)
         messages = []
@@ -84,6 +106,23 @@ class Outbox:
             else:
                 messages.append(message)
         return messages
+
+    async def kept(self, first_no: int, last_no: int) -> list[Outgoing]:
+        """Return the messages of a range once more, in their order; the mark knows nothing of it.
+
+        A row whose content is gone is left out.
+        """
+        rows = await self._store.query(
+            "select outbox_no, kind, row_no, topic, payload from outbox "
+            "where outbox_no between ? and ? order by outbox_no",
+            [first_no, last_no],
+        )
+        named = await self._all_named(rows)
+        made = (self._message(row, named) for row in rows)
+        return [message for message in made if message is not None]
+
+    async def _all_named(self, rows: list[tuple[Any, ...]]) -> _NamedRows:
+        return {kind: await self._named(kind, rows) for kind in _TABLES}
 
     async def _named(
         self, kind: str, rows: list[tuple[Any, ...]]
@@ -102,18 +141,21 @@ class Outbox:
             fields[key]: (Origin(fields["node_id"], fields["epoch"]), fields) for fields in found
         }
 
-    def _message(
-        self, row: tuple[Any, ...], named: dict[str, dict[int, tuple[Origin, dict[str, Any]]]]
-    ) -> Outgoing | None:
+    def _message(self, row: tuple[Any, ...], named: _NamedRows) -> Outgoing | None:
         outbox_no, kind, row_no, topic, payload = row
         if kind == MESSAGE:
             return Outgoing(outbox_no, topic, payload)
         if row_no not in named.get(kind, {}):
-            return None
+            # A dead letter that goes out again: it was kept whole, its reading maybe not.
+            return (
+                None
+                if payload is None
+                else Outgoing(outbox_no, topic, payload, reading_in(payload), row_no)
+            )
         origin, fields = named[kind][row_no]
         if kind == READING:
             topic, payload = self._payloads.reading(origin, fields, outbox_no)
-            return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]))
+            return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]), row_no)
         return Outgoing(outbox_no, *self._payloads.loss(origin, fields))
 
     # --- the mark ---

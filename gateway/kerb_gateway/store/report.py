@@ -20,13 +20,17 @@ _DONE = "coalesce((select cast(value as integer) from meta where key = 'outbox_d
 
 @dataclass(frozen=True)
 class LossRow:
-    """A range that will never come; last_seq None: open-ended. wall_ms as good as its quality."""
+    """A range that will never come; last_seq None: open-ended. wall_ms as good as its quality.
+
+    closed_seq: the node's newest number when an open-ended one was taken back.
+    """
 
     node: str
     epoch: int
     first_seq: int
     last_seq: int | None
     reason: str
+    closed_seq: int | None
     wall_ms: int | None
     wall_quality: str | None
 
@@ -71,7 +75,8 @@ def losses(
 ) -> list[LossRow]:
     """Return the declared losses, oldest first; those of unknown time are never left out."""
     rows = connection.execute(
-        "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason, l.wall_ms, l.wall_quality "
+        "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason, l.closed_seq, "
+        "l.wall_ms, l.wall_quality "
         "from losses l join streams s using (stream_no) join nodes n using (node_no) "
         "where (:node is null or n.node_id = :node) and (:since is null or l.wall_ms is null "
         "or l.wall_quality = 'none' or l.wall_ms >= :since) order by l.loss_no",
@@ -84,7 +89,7 @@ def streams(connection: sqlite3.Connection, node: str | None = None) -> list[Str
     """Return the account of each stream."""
     queued = dict(
         connection.execute(
-            "select r.stream_no, count(*) from outbox o "
+            "select r.stream_no, count(distinct r.reading_no) from outbox o "
             "join readings r on r.reading_no = o.row_no "
             f"where o.kind = 'reading' and o.outbox_no > {_DONE} group by r.stream_no"
         ).fetchall()
@@ -117,11 +122,13 @@ def streams(connection: sqlite3.Connection, node: str | None = None) -> list[Str
 
 
 def _refused(connection: sqlite3.Connection) -> dict[tuple[str, int], int]:
-    """Count the readings among the dead letters that did not arrive later, by origin."""
+    """Count the readings among the dead letters, and those that a person dropped, by origin."""
     counts: dict[tuple[str, int], int] = {}
     for row in connection.execute(
-        "select json_extract(payload, '$.node'), json_extract(payload, '$.epoch'), count(*) "
-        "from dead_letters where kind = 'reading' group by 1, 2"
+        "select node, epoch, count(*) from (select json_extract(payload, '$.node') as node, "
+        "json_extract(payload, '$.epoch') as epoch from dead_letters where kind = 'reading' "
+        "union all select node, epoch from ended_letters "
+        "where ended = 'dropped' and kind = 'reading') group by 1, 2"
     ):
         counts[(row[0], row[1])] = row[2]
     return counts

@@ -76,6 +76,11 @@ class Uplink:
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
         self._client = self._make()
 
+    @property
+    def protocol(self) -> str:
+        """The version of MQTT that is spoken, or tried."""
+        return "5" if self._version == mqtt.MQTTv5 else "3.1.1"
+
     def _make(self) -> mqtt.Client:
         five = self._version == mqtt.MQTTv5
         client = mqtt.Client(
@@ -150,7 +155,7 @@ class Uplink:
             "uplink connected",
             host=self._host,
             port=self._port,
-            protocol="5" if self._version == mqtt.MQTTv5 else "3.1.1",
+            protocol=self.protocol,
         )
         self.connected.set()
 

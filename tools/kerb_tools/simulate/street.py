@@ -87,6 +87,7 @@ class Street:
         random = self._random
         table: dict[str, Any] = {
             "gateway": {"id": "gw1", "site": "north"},
+            "control": {"enabled": False},
             "store": {
                 "path": "simulated.sqlite",
                 "commit_interval_s": random.choice((300, 600, 900)),

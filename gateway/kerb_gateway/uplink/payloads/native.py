@@ -63,17 +63,62 @@ class NativePayloads:
         return self._topics.of(node, READING), _encode(message)
 
     def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
-        node, first, last = origin.node_id, fields["first_seq"], fields["last_seq"]
+        last = fields["last_seq"]
+        mark = fields["loss_no"] if last is None else fields.get("mark")
+        node, first = origin.node_id, fields["first_seq"]
         return self._topics.of(node, EVENT), _encode(
             {
                 "kind": "loss",
-                "id": f"loss/{node}/{origin.epoch}/{first}-{'' if last is None else last}",
+                "id": self._loss_id(origin, first, last, mark),
                 "node": node,
                 "epoch": origin.epoch,
                 "first_seq": first,
                 "last_seq": last,
                 "reason": fields["reason"],
             }
+        )
+
+    def _loss_id(self, origin: Origin, first: int, last: int | None, mark: int | None) -> str:
+        """Return a loss's id; one that can be declared again for the same numbers has a mark."""
+        id_ = f"loss/{origin.node_id}/{origin.epoch}/{first}-{'' if last is None else last}"
+        return id_ if mark is None else f"{id_}/{self._gw_epoch}/{mark}"
+
+    def replayed(self, payload: bytes, outbox_no: int) -> bytes:
+        message = msgspec.json.decode(payload, type=dict[str, Any])
+        numbers = {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no}
+        return _encode(message | numbers | {"replayed": True})
+
+    def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
+        node, first, last = origin.node_id, fields["first_seq"], fields["last_seq"]
+        declared_last = last if fields["reason"] == "refused" else None
+        of = self._loss_id(origin, first, declared_last, fields["mark"])
+        return self._topics.of(node, EVENT), _encode(
+            {
+                "kind": "found",
+                "id": f"found/{of}",
+                "of": of,
+                "node": node,
+                "epoch": origin.epoch,
+                "first_seq": first,
+                "last_seq": last,
+                "reason": fields["reason"],
+            }
+        )
+
+    def dropped(
+        self, reading: tuple[Origin, int] | None, fields: dict[str, Any]
+    ) -> tuple[str, bytes]:
+        origin, seq = (None, None) if reading is None else reading
+        node = "gateway" if origin is None else origin.node_id
+        return self._topics.of(node, EVENT), _encode(
+            {
+                "kind": "dropped",
+                "id": f"dropped/{self._gw_epoch}/{fields['outbox_no']}",
+                "node": node,
+                "epoch": None if origin is None else origin.epoch,
+                "seq": seq,
+            }
+            | fields
         )
 
     def result(self, node_id: str, result: dict[str, Any]) -> tuple[str, bytes]:

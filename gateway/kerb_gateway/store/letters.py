@@ -1,0 +1,157 @@
+"""Dead letters: what the broker refused for good, and what a person did about it.
+
+Rule: a letter is in one place: among the dead letters, or again in the outbox, or dropped; each
+step is one transaction with the record of who took it, when and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kerb_gateway.clock import Clock
+from kerb_gateway.model import Origin
+from kerb_gateway.store.database import Store
+from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.outbox import READING, reading_in
+
+REPLAYED = "replayed"
+DROPPED = "dropped"
+_COLUMNS = "outbox_no, kind, row_no, topic, payload, reason"
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter; `reading` names its reading, if it holds one."""
+
+    outbox_no: int
+    kind: str
+    row_no: int | None
+    topic: str
+    payload: bytes
+    reason: str
+
+    @property
+    def reading(self) -> tuple[Origin, int] | None:
+        """(origin, seq) of the reading that is in it."""
+        return reading_in(self.payload) if self.kind == READING else None
+
+
+class Letters:
+    """Reads the letters and turns what is decided into operations of the next commit."""
+
+    def __init__(self, store: Store, ledger: Ledger, clock: Clock) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+
+    async def count(self) -> int:
+        """Return how many there are."""
+        return int((await self._store.query("select count(*) from dead_letters"))[0][0])
+
+    async def last_no(self) -> int:
+        """Return the highest number of a letter; 0: there is none."""
+        rows = await self._store.query("select coalesce(max(outbox_no), 0) from dead_letters")
+        return int(rows[0][0])
+
+    async def between(self, after: int, up_to: int, limit: int) -> list[Letter]:
+        """Return the oldest letters with after < outbox_no <= up_to."""
+        rows = await self._store.query(
+            f"select {_COLUMNS} from dead_letters where outbox_no > ? and outbox_no <= ? "
+            "order by outbox_no limit ?",
+            [after, up_to, limit],
+        )
+        return [Letter(*row) for row in rows]
+
+    async def named(self, numbers: Sequence[int]) -> list[Letter]:
+        """Return the letters among `numbers`, oldest first."""
+        marks = ",".join("?" * len(numbers))
+        rows = await self._store.query(
+            f"select {_COLUMNS} from dead_letters where outbox_no in ({marks}) order by outbox_no",
+            numbers,
+        )
+        return [Letter(*row) for row in rows]
+
+    async def ended(self, numbers: Sequence[int]) -> dict[int, str]:
+        """Return number -> replayed | dropped of those that were letters once."""
+        marks = ",".join("?" * len(numbers))
+        rows = await self._store.query(
+            f"select outbox_no, ended from ended_letters where outbox_no in ({marks})", numbers
+        )
+        return {row[0]: row[1] for row in rows}
+
+    def replay(self, letter: Letter, who: str) -> int:
+        """Put it back into the outbox; returns its new number. Durable with the next commit."""
+        new_no = self._ledger.send_again(
+            letter.outbox_no, letter.kind, letter.row_no, letter.topic, letter.payload
+        )
+        if letter.reading is not None:
+            origin, seq = letter.reading
+            self._ledger.add_found(origin, seq, seq, "refused", letter.outbox_no)
+        self._end(letter, REPLAYED, who, None, new_no)
+        return new_no
+
+    def drop(self, letter: Letter, who: str, why: str) -> None:
+        """Give it up, upstream and in a row that stays. Durable with the next commit."""
+        self._ledger.add(("delete from dead_letters where outbox_no = ?", [letter.outbox_no]))
+        self._ledger.add_dropped(
+            letter.reading,
+            {
+                "outbox_no": letter.outbox_no,
+                "topic": letter.topic,
+                "reason": letter.reason,
+                "who": who,
+                "why": why,
+            },
+        )
+        self._end(letter, DROPPED, who, why, None)
+
+    def _end(
+        self, letter: Letter, ended: str, who: str, why: str | None, new_no: int | None
+    ) -> None:
+        reading = letter.reading
+        node, epoch, seq = (
+            (None, None, None)
+            if reading is None
+            else (reading[0].node_id, reading[0].epoch, reading[1])
+        )
+        now = self._clock.now()
+        self._ledger.add(
+            (
+                "insert into ended_letters (outbox_no, ended, new_no, kind, topic, reason, node, "
+                "epoch, seq, who, why, boot_id, boottime_ms, wall_ms, wall_quality) "
+                "values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                [
+                    letter.outbox_no,
+                    ended,
+                    new_no,
+                    letter.kind,
+                    letter.topic,
+                    letter.reason,
+                    node,
+                    epoch,
+                    seq,
+                    who,
+                    why,
+                    now.boot_id,
+                    now.boottime_ms,
+                    now.wall_ms,
+                    now.quality,
+                ],
+            )
+        )
+        self._ledger.count(f"dead letter {ended}")
+
+
+def described(letter: Letter) -> dict[str, Any]:
+    """Return a letter as a person wants to see it, without its content."""
+    reading = letter.reading
+    return {
+        "outbox_no": letter.outbox_no,
+        "kind": letter.kind,
+        "reason": letter.reason,
+        "topic": letter.topic,
+        "bytes": len(letter.payload),
+        "id": None if reading is None else f"{reading[0].node_id}/{reading[0].epoch}/{reading[1]}",
+    }

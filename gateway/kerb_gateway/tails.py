@@ -1,0 +1,143 @@
+"""Open-ended losses: nodes that fell silent, and nodes that the configuration names no more.
+
+Rule: a tail is said once and stands until the node is heard again, when ingest closes it. Silence
+is time without contact on the clock that does not jump, and only time in which a gateway ran: what
+it knows of a silence is stored by the hour, so that restarts do not begin it anew.
+
+The third kind of tail, a new epoch, is ingest's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kerb_gateway.clock import Clock
+from kerb_gateway.model import Gap, Node, Stream
+from kerb_gateway.store.database import Many, Store
+from kerb_gateway.store.ledger import Ledger
+
+_LOOK_S = 60.0
+_LOOKS_A_SILENCE = 8
+_NOTE_S = 3600.0
+_SHORT_S = 1800.0  # a silence that is not worth a row
+
+Log = Callable[..., Any]
+
+
+class Tails:
+    """Looks at each node's newest stream now and then."""
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        commit: Callable[[], Awaitable[None]],
+        clock: Clock,
+        log: Log,
+        nodes: list[Node],
+        *,
+        silent_after_s: float,
+    ) -> None:
+        """silent_after_s: for nodes that have no limit of their own."""
+        self._store = store
+        self._ledger = ledger
+        self._commit = commit
+        self._clock = clock
+        self._log = log
+        self._nodes = nodes
+        self._limit_s = silent_after_s
+        self._began_ms = clock.boottime_ms()
+        self._before_s: dict[int, float] = {}  # stream_no -> silence before this process
+        self._noted: dict[int, int] = {}
+
+    async def begin(self) -> None:
+        """Go on with the silences that an earlier process knew; say the tails of retired nodes."""
+        rows = await self._store.query("select stream_no, silent_s from silences")
+        self._noted = {stream_no: silent_s for stream_no, silent_s in rows}
+        self._before_s = {stream_no: float(silent_s) for stream_no, silent_s in rows}
+        await self._retire()
+
+    async def run(self) -> None:
+        """Look for ever."""
+        shortest_s = min([self._limit_s, *map(self._limit_of, self._nodes)])
+        look_s = min(_LOOK_S, shortest_s / _LOOKS_A_SILENCE)
+        noted_ms = self._clock.boottime_ms()
+        while True:
+            await asyncio.sleep(look_s)
+            await self.look()
+            if self._clock.boottime_ms() - noted_ms >= _NOTE_S * 1000:
+                noted_ms = self._clock.boottime_ms()
+                self.note()
+
+    def _limit_of(self, node: Node) -> float:
+        return self._limit_s if node.silent_after_s is None else node.silent_after_s
+
+    def _newest(self) -> list[Stream]:
+        """Return each node's newest stream, those whose tail stands left out."""
+        newest: dict[str, Stream] = {}
+        for stream in self._ledger.streams.values():
+            known = newest.get(stream.node.node_id)
+            if known is None or stream.stream_no > known.stream_no:
+                newest[stream.node.node_id] = stream
+        return [stream for stream in newest.values() if stream.tail_no is None]
+
+    def silent_s(self, stream: Stream) -> float:
+        """Return for how long a stream's node was not heard while a gateway ran."""
+        now_ms = self._clock.boottime_ms()
+        if stream.contact_ms is not None:
+            return (now_ms - stream.contact_ms) / 1000
+        return (now_ms - self._began_ms) / 1000 + self._before_s.get(stream.stream_no, 0.0)
+
+    async def look(self) -> None:
+        """Say the tail of each node that has been silent for too long."""
+        silent = [s for s in self._newest() if self.silent_s(s) >= self._limit_of(s.node)]
+        for stream in silent:
+            self._open(stream, "silent")
+        if silent:
+            await self._commit()
+
+    def _open(self, stream: Stream, why: str) -> None:
+        self._ledger.open_tail(stream, self._clock.now())
+        self._log(
+            "tail unknown",
+            node=stream.node.node_id,
+            epoch=stream.epoch,
+            first_seq=stream.last_seq + 1,
+            why=why,
+        )
+
+    def note(self) -> None:
+        """Let the next commit store the silences that are worth it."""
+        silences = {stream.stream_no: int(self.silent_s(stream)) for stream in self._newest()}
+        silences = {no: silent_s for no, silent_s in silences.items() if silent_s >= _SHORT_S}
+        if silences == self._noted:
+            return
+        self._noted = silences
+        self._ledger.add(("delete from silences", []))
+        rows = [[stream_no, silent_s] for stream_no, silent_s in silences.items()]
+        self._ledger.add(Many("insert into silences (stream_no, silent_s) values (?,?)", rows))
+
+    async def _retire(self) -> None:
+        """Say the tails of nodes that are in the database and no more in the configuration."""
+        configured = {node.node_no for node in self._nodes}
+        rows = await self._store.query(
+            "select s.stream_no, n.node_no, n.node_id, n.role, s.epoch, s.last_seq, s.stored, "
+            "s.lost from nodes n join streams s on s.stream_no = "
+            "(select max(stream_no) from streams where node_no = n.node_no) "
+            "where not exists (select 1 from losses l where l.stream_no = s.stream_no "
+            "and l.last_seq is null and l.closed_seq is null)"
+        )
+        retired = [row for row in rows if row[1] not in configured]
+        for stream_no, node_no, node_id, role, epoch, *numbers in retired:
+            stream = Stream(stream_no, Node(node_no, node_id, role, b""), epoch, *numbers)
+            gaps = await self._store.query(
+                "select first_seq, last_seq from gaps where stream_no = ? order by first_seq",
+                [stream_no],
+            )
+            stream.gaps = [Gap(*row) for row in gaps]
+            stream.written_gaps = stream.ranges()
+            self._open(stream, "retired")
+        if retired:
+            await self._commit()

@@ -1,0 +1,186 @@
+"""Tails: said once when a node falls silent or is retired, taken back with numbers on contact."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kerb_gateway.model import Heard, Node
+from kerb_gateway.store import report
+from kerb_gateway.tails import Tails
+from parts import EPOCH, KEY, LAMP_ID, NODE_ID, HandClock, Parts, heard, log
+
+_LIMIT_S = 100.0
+
+
+class Watch:
+    """A gateway's parts on a clock that the test turns."""
+
+    @classmethod
+    async def open(cls, path: Path, clock: HandClock, nodes: list[Node] | None = None) -> Watch:
+        watch = cls()
+        watch.clock = clock
+        watch.parts = await Parts.open(path, clock)
+        watch.tails = Tails(
+            watch.parts.store, watch.parts.ledger, watch.parts.ingest.commit, clock, log,
+            watch.parts.nodes if nodes is None else nodes, silent_after_s=_LIMIT_S,
+        )  # fmt: skip
+        await watch.tails.begin()
+        return watch
+
+    def hear(self, make: Callable[[], Heard]) -> str:
+        one = dataclasses.replace(make(), boottime_ms=self.clock.boottime_ms())
+        return self.parts.ingest.advert(one).kind
+
+    async def later(self, seconds: float) -> None:
+        self.clock.boottime_s += seconds
+        await self.tails.look()
+
+    async def close(self) -> None:
+        self.tails.note()
+        await self.parts.ingest.commit()
+        await self.parts.store.close()
+
+    async def events(self) -> list[tuple[Any, ...]]:
+        """Return (kind, first_seq, last_seq) of losses and of what was taken back."""
+        await self.parts.ingest.commit()
+        return [
+            (one["kind"], one["first_seq"], one["last_seq"])
+            for one in await self.parts.payloads()
+            if one["kind"] in ("loss", "found")
+        ]
+
+
+def test_silence_is_said_once_and_a_new_number_ends_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        watch = await Watch.open(tmp_path / "g.sqlite", HandClock())
+        await watch.parts.stream()
+        for seq in (1, 2):
+            watch.hear(lambda seq=seq: heard(seq))  # type: ignore[misc]
+        await watch.later(99)
+        assert await watch.events() == []
+        await watch.later(1)
+        await watch.later(500)
+        assert await watch.events() == [("loss", 3, None)]
+        assert watch.hear(lambda: heard(2)) == "duplicate"  # anybody can repeat that
+        assert await watch.events() == [("loss", 3, None)]
+        assert watch.hear(lambda: heard(6)) == "accepted"
+        stream = watch.parts.ledger.newest_stream(NODE_ID)
+        assert stream is not None
+        assert stream.ranges() == ((3, 5),)
+        assert await watch.events() == [("loss", 3, None), ("found", 3, 6)]
+        await watch.later(100)
+        assert await watch.events() == [("loss", 3, None), ("found", 3, 6), ("loss", 7, None)]
+        losses = [one for one in await watch.parts.payloads() if one["kind"] in ("loss", "found")]
+        assert losses[1]["of"] == losses[0]["id"] != losses[2]["id"]
+        assert losses[2]["reason"] == "tail unknown"
+        await watch.close()
+
+    asyncio.run(story())
+
+
+def test_a_poll_that_brings_nothing_ends_a_tail_without_numbers(tmp_path: Path) -> None:
+    async def story() -> None:
+        watch = await Watch.open(tmp_path / "g.sqlite", HandClock())
+        await watch.parts.stream(last_seq=4)
+        await watch.later(100)
+        await watch.parts.stream(last_seq=4)
+        assert await watch.events() == [("loss", 5, None), ("found", 5, 4)]
+        await watch.later(60)
+        await watch.parts.stream(last_seq=4)  # each poll is contact
+        await watch.later(60)
+        assert len(await watch.events()) == 2
+        await watch.close()
+
+    asyncio.run(story())
+
+
+def test_silence_outlives_restarts_and_so_does_a_tail(tmp_path: Path) -> None:
+    """The machine boots anew, too: its clock begins at nothing."""
+
+    async def story() -> None:
+        path = tmp_path / "g.sqlite"
+        long_s = 40 * 3600.0
+
+        async def begin(boottime_s: float) -> Watch:
+            watch = await Watch.open(path, HandClock(boottime_s))
+            watch.tails._limit_s = long_s
+            return watch
+
+        watch = await begin(1000)
+        await watch.parts.stream()
+        watch.hear(lambda: heard(1))
+        for _ in range(3):
+            await watch.later(12 * 3600)
+            assert await watch.events() == []
+            await watch.close()
+            watch = await begin(5)
+        await watch.later(4 * 3600 - 1)
+        assert await watch.events() == []
+        await watch.later(1)
+        assert await watch.events() == [("loss", 2, None)]
+        await watch.close()
+        watch = await begin(5)
+        await watch.later(100 * 3600)
+        assert await watch.events() == [("loss", 2, None)]
+        watch.hear(lambda: heard(2))
+        assert await watch.events() == [("loss", 2, None), ("found", 2, 2)]
+        await watch.close()
+
+    asyncio.run(story())
+
+
+def test_a_retired_node_has_a_tail_and_comes_back(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "g.sqlite"
+        watch = await Watch.open(path, HandClock())
+        await watch.parts.stream(last_seq=9)
+        await watch.close()
+        lamp = Node(2, LAMP_ID, "lamp", KEY)
+        for _ in range(2):
+            watch = await Watch.open(path, HandClock(), [lamp])
+            assert await watch.events() == [("loss", 10, None)]
+            await watch.close()
+        with report.opened(path) as connection:
+            (account,) = report.streams(connection)
+            assert (account.in_gaps, account.unexplained) == (9, 0)
+            assert report.losses(connection)[0].closed_seq is None
+        watch = await Watch.open(path, HandClock())
+        watch.hear(lambda: heard(12))
+        assert await watch.events() == [("loss", 10, None), ("found", 10, 12)]
+        await watch.close()
+        with report.opened(path) as connection:
+            assert report.losses(connection)[0].closed_seq == 12
+
+    asyncio.run(story())
+
+
+def test_a_new_epoch_says_no_second_tail(tmp_path: Path) -> None:
+    async def story() -> None:
+        watch = await Watch.open(tmp_path / "g.sqlite", HandClock())
+        await watch.parts.stream(last_seq=4)
+        await watch.later(100)
+        await watch.parts.ingest.epoch(watch.parts.nodes[0], EPOCH + 1, 0)
+        await watch.later(100)
+        tails = [event for event in await watch.events() if event[0] == "loss"]
+        assert tails == [("loss", 5, None), ("loss", 1, None)]  # the old epoch's, then the new
+        await watch.close()
+
+    asyncio.run(story())
+
+
+def test_a_node_may_have_its_own_patience(tmp_path: Path) -> None:
+    async def story() -> None:
+        watch = await Watch.open(tmp_path / "g.sqlite", HandClock())
+        parts = watch.parts
+        await parts.stream(last_seq=1)
+        lamp = await parts.ingest.epoch(parts.nodes[1], EPOCH, 1)
+        lamp.node = dataclasses.replace(lamp.node, silent_after_s=5)
+        await watch.later(5)
+        assert [one["node"] for one in await parts.payloads()] == [LAMP_ID]
+        await watch.close()
+
+    asyncio.run(story())
