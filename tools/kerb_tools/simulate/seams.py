@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from kerb_gateway import backfill, commands, ingest, publisher
+from kerb_gateway import app, backfill, commands, ingest, publisher, tails, timekeeper
 from kerb_gateway.links import modbus
 from kerb_gateway.store import database
 
@@ -25,6 +25,9 @@ _PAUSES: tuple[tuple[Any, str, float], ...] = (
     (publisher, "_PAUSE_S", 600.0),
     (commands, "_TICK_S", 90.0),
     (modbus, "_TICK_S", 120.0),
+    (app, "BEAT_MS", 600_000),
+    (timekeeper, "BEAT_MS", 600_000),
+    (tails, "_LOOK_S", 600.0),
 )
 
 
