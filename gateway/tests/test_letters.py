@@ -85,34 +85,33 @@ def test_mistakes_get_a_sentence(tmp_path: Path) -> None:
     assert command(config, "letters", "replay", "--all").startswith("0 replayed")
 
 
-# Runs the real command in forks of one process that has everything imported. Before it is forked,
-# sqlite3 is told to end the process (SIGKILL) when it comes to the n-th statement of a writing
-# transaction; the first n at which nothing is killed ends the story.
+# Runs the real command in forks of one process that has everything imported. sqlite3 is told to
+# end the process (SIGKILL) when it comes to the n-th statement of the writing transactions; the
+# first n at which nothing is killed ends the story.
 _KILLER = """
 import os, signal, sqlite3, sys
-from pathlib import Path
-from kerb_gateway.cli import app
-import kerb_gateway.console
-real = sqlite3.connect
+real, left, writing = sqlite3.connect, [0], [False]
 
-def connect(n):
-    left = [n]
-    def trace(statement):
-        if statement.startswith("begin immediate") or left[0] < n:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-    def connected(*arguments, **more):
-        connection = real(*arguments, **more)
-        connection.set_trace_callback(trace)
-        return connection
-    return connected
+def trace(statement):
+    writing[0] = writing[0] or statement.startswith("begin immediate")
+    if writing[0]:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def connect(*arguments, **more):
+    connection = real(*arguments, **more)
+    connection.set_trace_callback(trace)
+    return connection
+
+sqlite3.connect = connect
+from kerb_gateway.cli import app
 
 for line in sys.stdin:
     n, words = line.split(" ", 1)
     pid = os.fork()
     if pid == 0:
-        sqlite3.connect = connect(int(n))
+        left[0] = int(n)
         sys.stdout = open(os.devnull, "w")
         app(words.split())
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
