@@ -131,8 +131,12 @@ class Uplink:
             self._hand_over(self._take_acks)
 
     def _arrived(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # MQTT 5, 1.5.4: no broker may pass it on; raised it ends paho
+            topic = ""
         incoming = Incoming(
-            message.topic, bytes(message.payload), message.retain, message.mid, message.qos
+            topic, bytes(message.payload), message.retain, message.mid, message.qos
         )
         self._hand_over(self._on_arrived, incoming)
 
