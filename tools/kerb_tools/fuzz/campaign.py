@@ -11,6 +11,7 @@ import os
 import selectors
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from kerb_tools.fuzz.session import note_path
 
 _SILENT_S = 60.0  # a worker says something every second, unless an input holds it up
 _BOTH_SHARE = 0.2
+_MEMORY = "/dev/shm"
 PEAK_RSS_MB = 512.0
 
 Say = Callable[[dict[str, Any]], None]
@@ -65,15 +67,20 @@ class Campaign:
     engine: str
     micropython: Path | None
     say: Say = lambda said: None
+    _environment: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> list[Part]:
         """Run everything; returns a part for each target, and one for the comparison."""
         both = self.micropython is not None
-        each_s = self.seconds * (1 - _BOTH_SHARE * both) / max(1, len(self.names))
-        parts = [self._target(name, each_s) for name in self.names]
-        if self.micropython is not None:
-            share_s = self.seconds * _BOTH_SHARE if self.names else self.seconds
-            parts.append(self._both(share_s, self.micropython))
+        each_s = self.seconds * (1 - _BOTH_SHARE * both) / len(self.names)
+        parts = []
+        # In memory where the machine offers that: a fuzzed store is not worth a card's wear.
+        where = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+        with tempfile.TemporaryDirectory(prefix="kerb-fuzz-", dir=where) as scratch:
+            self._environment = os.environ | {"TMPDIR": scratch}
+            parts += [self._target(name, each_s) for name in self.names]
+            if self.micropython is not None:
+                parts.append(self._both(self.seconds * _BOTH_SHARE, self.micropython))
         return parts
 
     def _common(self, seconds: float) -> list[str]:
@@ -99,7 +106,10 @@ class Campaign:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=errors
+                [sys.executable, "-m", *command],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=self._environment,
             )
             silent = self._listen(part, process)
             process.kill()

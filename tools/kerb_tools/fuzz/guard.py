@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from kerb_wire.errors import RemoteFault
+
 from kerb_tools.fuzz.target import Run, Target
 
 INPUT_CPU_S = 2.0
@@ -110,7 +112,7 @@ class Guard:
             finally:
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         except self._target.allowed as error:
-            return Outcome(f"{type(error).__name__} {_kind_of(str(error))}")
+            return Outcome(f"{type(error).__name__} {_where(error)} {_kind_of(error)}")
         except MemoryError as error:
             return self._found("memory", error, data)
         except Hang as error:
@@ -129,17 +131,24 @@ class Guard:
         return Outcome(finding.signature, finding)
 
 
-def _kind_of(text: str) -> str:
-    """Return an error's text without what differs from input to input."""
-    return _DIGITS.sub("0", text.split(" = ")[0])[:60]
+def _kind_of(error: Exception) -> str:
+    """Return what an error of the wire blames, without what differs from input to input."""
+    if not isinstance(error, RemoteFault):
+        return ""
+    return f"{error.reason} {_DIGITS.sub('0', error.detail.split(' = ')[0])[:60]}"
 
 
 def _where(error: BaseException) -> str:
     """Return the innermost line of ours that the error came through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [one for one in frames if any(part in one.filename for part in _OURS)]
-    last = (ours or frames)[-1]
-    return f"{Path(last.filename).name}:{last.name}:{last.lineno}"
+    found = last = "?"
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        last = f"{Path(code.co_filename).name}:{code.co_name}:{step.tb_lineno}"
+        if any(part in code.co_filename for part in _OURS):
+            found = last
+        step = step.tb_next
+    return last if found == "?" else found
 
 
 def shrink(guard: Guard, finding: Finding, tries: int = 400) -> Finding:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from kerb_tools.fuzz import atheris_engine
 
-_TRACED = ("kerb_wire", "kerb_gateway")
+# What takes the bytes first, where that is a library, is as interesting as what comes behind it.
+_TRACED = ("kerb_wire", "kerb_gateway", "paho.mqtt", "pymodbus.framer", "pymodbus.pdu")
 
 
 def main() -> int:
