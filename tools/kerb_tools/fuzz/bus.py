@@ -176,7 +176,7 @@ def _seeds() -> list[bytes]:
     status, identity = b"\x02", b"\x04\x02\x00\x09Kerbstone\x01\x02KS"
     file = b"\x03" + _records(1, 2, 3)
     lost = b"\x03" + records.pack_lost(1, 2, 0) + records.pack_lost(3, 3, 1) * 2
-    done = b"\x02" + block(command_no=1, command_outcome=1, target_level_pct=40)
+    done = b"\x02" + block(command_no=2, command_outcome=1, target_level_pct=40)
     late = b"\x01" + bytes([_FUNCTION_READ_WRITE, 4]) + bytes(4)
     return [
         as_pieces(status, identity, status, file, done, status),

@@ -52,6 +52,10 @@ class Benches:
         await store.open()
         insert = "insert into nodes (node_no, node_id, role) values (?,?,?)"
         await store.write([(insert, [n.node_no, n.node_id, n.role]) for n in NODES])
+        # Without any command the first number is random, and no finding would repeat.
+        await store.write(
+            [("insert into commands (command_no, command_id, state) values (1,'old','done')", [])]
+        )
         await store.close()
 
     async def open(self) -> Bench:
