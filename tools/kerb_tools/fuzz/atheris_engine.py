@@ -19,6 +19,7 @@ from kerb_tools.fuzz.mutate import Mutator
 if TYPE_CHECKING:  # what it imports must first be imported under instrumentation
     from kerb_tools.fuzz.session import Session
 
+_TIMEOUT_S = 600
 _OURS = 0.6  # the share of our own mutations among libFuzzer's
 
 
@@ -64,8 +65,10 @@ def run(session: Session, seed: int) -> None:
         str(session.corpus_folder),
         f"-seed={seed or 1}",
         f"-max_len={target.most_bytes}",
-        "-timeout=0",
-        "-rss_limit_mb=0",  # the guard's limits hold instead
+        # The guard's limits come first; atheris takes 0 for "at once", and dies of it.
+        f"-timeout={_TIMEOUT_S}",
+        "-rss_limit_mb=0",
+        f"-artifact_prefix={session.folder}/logs/",
         "-verbosity=0",
     ]
     atheris.Setup(options, one, custom_mutator=mutated)

@@ -135,8 +135,9 @@ class Campaign:
                     return False
                 *lines, held = (held + read).split(b"\n")
                 for line in lines:
-                    part.said = json.loads(line)
-                    self.say(part.said)
+                    if line.startswith(b"{"):  # an engine may have its own last words
+                        part.said = json.loads(line)
+                        self.say(part.said)
         return True
 
     def _dead(self, part: Part, how: str, log: Path) -> None:

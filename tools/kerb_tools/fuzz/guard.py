@@ -91,22 +91,25 @@ class Note:
 class Guard:
     """Runs a target's inputs."""
 
-    def __init__(self, target: Target, run: Run, note: Note | None = None) -> None:
+    def __init__(
+        self, target: Target, run: Run, note: Note | None = None, *, cpu_s: float = INPUT_CPU_S
+    ) -> None:
+        """cpu_s: what one input may take of the processor's time."""
+        self._cpu_s = cpu_s
         self._target = target
         self._run = run
         self._note = note
         signal.signal(signal.SIGVTALRM, self._too_long)
 
-    @staticmethod
-    def _too_long(number: int, frame: FrameType | None) -> None:
-        raise Hang(f"{INPUT_CPU_S} s")
+    def _too_long(self, number: int, frame: FrameType | None) -> None:
+        raise Hang(f"{self._cpu_s} s")
 
     def run(self, data: bytes) -> Outcome:
         """Run one input; never raises for what it does."""
         if self._note is not None:
             self._note.write(data)
         try:
-            signal.setitimer(signal.ITIMER_VIRTUAL, INPUT_CPU_S)
+            signal.setitimer(signal.ITIMER_VIRTUAL, self._cpu_s)
             try:
                 self._run(data)
             finally:

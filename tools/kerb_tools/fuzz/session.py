@@ -45,6 +45,11 @@ class Progress:
         """Whether it is time to say something again."""
         return time.monotonic() - self._said >= _SAY_EVERY_S
 
+    @property
+    def findings(self) -> list[str]:
+        """Signatures of what was found."""
+        return sorted(self._found)
+
     def knows(self, finding: Finding) -> bool:
         """Tell whether this fault is known already, or one too many."""
         return finding.signature in self._found or len(self._found) >= _FINDINGS_MOST
@@ -68,7 +73,7 @@ class Progress:
                     "lines": self.lines.seen if self.lines else None,
                     "lines_of": self.lines.total if self.lines else None,
                     "peak_rss_mb": round(peak_rss_mb(), 1),
-                    "findings": sorted(self._found),
+                    "findings": self.findings,
                     "done": done,
                 }
             ),
