@@ -35,8 +35,13 @@ def find_mosquitto() -> Path | None:
 class Broker:
     """A broker process; `name` says which one it is."""
 
-    def __init__(self, directory: Path, program: Path | None = None) -> None:
-        """program: a mosquitto; None: look for one, and use amqtt without."""
+    def __init__(
+        self, directory: Path, program: Path | None = None, *, max_inflight: int = 200
+    ) -> None:
+        """program: a mosquitto; None: look for one, and use amqtt without. max_inflight: of
+        mosquitto, which says it to its clients as its Receive Maximum.
+        """
+        self._max_inflight = max_inflight
         self._directory = directory
         self._program = program or find_mosquitto()
         self._process: asyncio.subprocess.Process | None = None
@@ -75,7 +80,7 @@ class Broker:
             f"persistence true\npersistence_location {data}/\n"
             # Each change is written at once: a killed broker has lost nothing it acknowledged.
             "autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\n"
-            "max_inflight_messages 200\n"
+            f"max_inflight_messages {self._max_inflight}\n"
         )
         return [str(self._program), "-c", str(config)]
 
