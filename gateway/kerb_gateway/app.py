@@ -27,6 +27,7 @@ from kerb_gateway.service.notify import notify, watchdog_interval_s
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.lock import sole_writer
 from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.retention import HOUR_S, Retention
 from kerb_gateway.uplink.mqtt import Uplink
@@ -59,12 +60,13 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        store = Store(self._config.store.path)
-        await store.open()
-        try:
-            await self._with_store(store)
-        finally:
-            await store.close()
+        with sole_writer(self._config.store.path):
+            store = Store(self._config.store.path)
+            await store.open()
+            try:
+                await self._with_store(store)
+            finally:
+                await store.close()
         self._log("stopped")
 
     async def _with_store(self, store: Store) -> None:
