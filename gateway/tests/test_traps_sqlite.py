@@ -125,7 +125,7 @@ def test_somebody_else_s_reader_is_said_once_and_the_log_shrinks_after_it(tmp_pa
             await retention.hour()
         assert said == ["a reader pins the write-ahead log"]
         await parts.ledger.commit()
-        alarms = "select count(*) from outbox where payload like '%pins the write-ahead log%'"
+        alarms = "select count(*) from outbox where cast(payload as text) like '%pins the write-ahead log%'"
         assert await parts.column(alarms) == [1]
         await _fill(parts, 8)  # the reader has gone: the log is emptied, used anew, and cut
         assert parts.store.wal_bytes() <= WAL_MAX_BYTES
@@ -146,6 +146,14 @@ def test_our_log_stays_small_without_one(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def _losses(path: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "kerb_tools", "losses", str(path), "--json"],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
 def test_kerb_losses_does_not_pin_while_nobody_reads_what_it_says(tmp_path: Path) -> None:
     """Its output into a pager that waits: by then it has let go of the database."""
 
@@ -156,11 +164,7 @@ def test_kerb_losses_does_not_pin_while_nobody_reads_what_it_says(tmp_path: Path
         insert = "insert into losses (stream_no, first_seq, last_seq, reason) values (?,?,?,'crc')"
         rows = [[stream.stream_no, n, n] for n in range(1, 3001)]
         await parts.store.write([Many(insert, rows)])
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kerb_tools", "losses", str(tmp_path / "g.sqlite"), "--json"],
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
+        process = _losses(tmp_path / "g.sqlite")
         assert process.stdout is not None
         assert os.read(process.stdout.fileno(), 1) == b"{"  # it speaks, and is held up here
         assert process.poll() is None
