@@ -81,6 +81,7 @@ class Lines:
 
         monitoring.register_callback(tool, monitoring.events.LINE, reached)
         monitoring.set_events(tool, monitoring.events.LINE)
+        monitoring.restart_events()  # what an earlier watch had disabled
 
         def stop() -> None:
             monitoring.set_events(tool, 0)

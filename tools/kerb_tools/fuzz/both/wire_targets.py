@@ -142,6 +142,7 @@ def sealed_reading(data: bytes):
 def identity(data: bytes):
     """A provisioning blob."""
     row = provisioning.unpack(data)
+    row.site.decode()  # what was taken is text, by CPython's strict reading
     _same(provisioning.pack(row.role, row.unit, row.node_id, row.root_key, row.site), data)
     return row
 
