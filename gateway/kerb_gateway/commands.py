@@ -116,7 +116,8 @@ def parse(payload: bytes) -> dict[str, Any]:
     ):
         raise Malformed(f"command_id: a text of 1 to {_ID_MAX} characters is needed")
     for name in table.keys() - _FIELDS.keys():
-        raise Malformed(f"{name!r}: no such field; known: {', '.join(_FIELDS)}", command_id)
+        shown = repr(name)[1:-1]  # half a surrogate pair cannot be sent as it is
+        raise Malformed(f"{shown}: no such field; known: {', '.join(_FIELDS)}", command_id)
     for name, (kind, low, high, needed) in _FIELDS.items():
         value = table.get(name)
         if value is None and not needed:
