@@ -1,6 +1,6 @@
 # `make help` lists what there is. Each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint typecheck mutants faults planted board docs lock clean
+.PHONY: help setup demo test lint typecheck mutants faults planted fuzz board docs lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -41,6 +41,13 @@ faults: $(STAMP) ## 15 gateway-years of simulated faults; options: make faults F
 planted: $(STAMP) ## plant known bugs and let the simulation find each of them
 	@$(PY) tools/planted.py
 
+FOR ?= 600
+fuzz: $(STAMP) ## a stranger's bytes for every decoder; options: make fuzz FOR=600 FUZZ="--target frame"
+	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install -q --require-hashes \
+		--only-binary :all: --disable-pip-version-check -r requirements-fuzz.txt 2>/dev/null || \
+		echo 'fuzz: atheris cannot be installed here: our own engine takes its place' >&2
+	@$(VENV)/bin/kerb fuzz --for $(FOR) $(FUZZ)
+
 board: $(STAMP) ## build/board/: the tree as it lies on an ESP32
 	@$(VENV)/bin/kerb board
 
@@ -54,6 +61,9 @@ lock: $(STAMP) ## pin every dependency with its hashes, without an index address
 	@echo 'micropython-esp32-stubs>=1.26' | $(VENV)/bin/uv pip compile -q --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header - \
 		-o requirements-stubs.txt
+	@printf '%s\n' "atheris<3.1; python_version < '3.12'" "atheris>=3.1; python_version >= '3.12'" | \
+		$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header - -o requirements-fuzz.txt
 
 clean: ## everything that was made, the environment included
 	rm -rf $(VENV) build dist typings .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -53,6 +53,8 @@ CONTROL = "gateway/tests/test_control.py"
 TAILS = "gateway/tests/test_tails.py"
 GUARD = "gateway/tests/test_guard.py"
 REPLAY = "gateway/tests/test_replay.py"
+TRAPS_PAHO = "gateway/tests/test_traps_paho.py"
+REGRESSIONS = "shared/tests/test_regressions.py"
 
 MUTANTS = [
     Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
@@ -387,6 +389,36 @@ MUTANTS = [
     Mutant("street: messages know no anchors", "gateway/kerb_gateway/app.py",
            "        payloads.offsets = ledger.anchors\n", "",
            f"{STREET}::test_each_message_says_when_it_was_made"),
+    Mutant("trap: an answer of another function is taken", "gateway/kerb_gateway/links/modbus.py",
+           "if not isinstance(answer, _ANSWERS[method]):", "if False:",
+           "gateway/tests/test_traps_pymodbus.py"),
+    Mutant("trap: one message more than the broker takes", "gateway/kerb_gateway/uplink/mqtt.py",
+           'b"online", qos=0', 'b"online", qos=1',
+           f"{TRAPS_PAHO}::test_ours_does_though_no_puback_comes"),
+    Mutant("trap: work in paho's thread", "gateway/kerb_gateway/uplink/mqtt.py",
+           "self._hand_over(self._take_acks)", "self._take_acks()",
+           f"{TRAPS_PAHO}::test_what_the_broker_says_is_dealt_with_in_the_event_loop"),
+    Mutant("trap: two gateways write one database", "gateway/kerb_gateway/store/claim.py",
+           "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB",
+           "gateway/tests/test_traps_sqlite.py::test_only_one_at_a_time_holds_the_lock"),
+    Mutant("trap: a pinned log is not said", "gateway/kerb_gateway/store/retention.py",
+           "if pinned and not self._pinned:", "if False:", "gateway/tests/test_traps_sqlite.py"),
+    Mutant("fuzz: a lost range hides numbers", "gateway/kerb_gateway/ingest.py",
+           "stream.gaps.append(Gap(stream.last_seq + 1, row.last_seq))",
+           "stream.gaps.append(Gap(max(stream.last_seq + 1, row.seq), row.last_seq))",
+           REGRESSIONS),
+    Mutant("fuzz: half a surrogate is stored", "gateway/kerb_gateway/commands.py",
+           "or not _is_text(command_id)", "or False", REGRESSIONS),
+    Mutant("fuzz: an unknown outcome is looked up", "gateway/kerb_gateway/commands.py",
+           'if status["command_outcome"] >= len(OUTCOMES):', "if False:", REGRESSIONS),
+    Mutant("fuzz: a stranger chooses a topic", "gateway/kerb_gateway/uplink/topics.py",
+           "return segment if _SEGMENT.match(segment) else UNKNOWN", "return segment",
+           REGRESSIONS),
+    Mutant("fuzz: overlong UTF-8 is text", "shared/kerb_wire/provisioning.py",
+           "if 0xC2 <= first <= 0xDF:", "if 0xC0 <= first <= 0xDF:", REGRESSIONS),
+    Mutant("fuzz: interpreters that disagree", "tools/kerb_tools/fuzz/differential.py",
+           "if said != mine:", "if False:",
+           "tools/tests/test_fuzz.py::test_interpreters_that_disagree_or_die_are_found"),
 ]  # fmt: skip
 
 

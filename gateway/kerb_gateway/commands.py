@@ -109,17 +109,32 @@ def parse(payload: bytes) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise Malformed("not a JSON object")
     command_id = table.pop("command_id", None)
-    if not isinstance(command_id, str) or not 1 <= len(command_id) <= _ID_MAX:
+    if (
+        not isinstance(command_id, str)
+        or not 1 <= len(command_id) <= _ID_MAX
+        or not _is_text(command_id)
+    ):
         raise Malformed(f"command_id: a text of 1 to {_ID_MAX} characters is needed")
     for name in table.keys() - _FIELDS.keys():
-        raise Malformed(f"{name}: no such field; known: {', '.join(_FIELDS)}", command_id)
+        shown = repr(name)[1:-1]  # half a surrogate pair cannot be sent as it is
+        raise Malformed(f"{shown}: no such field; known: {', '.join(_FIELDS)}", command_id)
     for name, (kind, low, high, needed) in _FIELDS.items():
         value = table.get(name)
         if value is None and not needed:
+            table.pop(name, None)  # null is as good as not there
             continue
         if type(value) is not kind or not low <= value <= high:
             raise Malformed(f"{name} = {value!r}: a whole number from {low} to {high}", command_id)
     return {"fade_ms": _FADE_DEFAULT_MS} | table | {"command_id": command_id}
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a text can be stored and sent: half of a surrogate pair cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -333,7 +348,10 @@ class Commands:
         except (LinkError, RemoteFault) as error:
             await self._unanswered(command, str(error))
             return
-        if status["command_no"] == command.command_no and status["command_outcome"]:
+        if status["command_outcome"] >= len(OUTCOMES):
+            why = f"the lamp says outcome {status['command_outcome']}, which is unknown here"
+            await self._unanswered(command, why)
+        elif status["command_no"] == command.command_no and status["command_outcome"]:
             self._settle(command, status)
             await self._ingest.commit()
 

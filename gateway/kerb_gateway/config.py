@@ -14,18 +14,36 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+)
 
 from kerb_gateway.errors import ConfigError
 
 _KEY = re.compile(r"[0-9a-fA-F]{32}\Z")
+_SECRET_MAX_BYTES = 4096
 
 Segment = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
+def _possible(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("no file can have a zero byte in its name")
+    return path
+
+
+FilePath = Annotated[Path, AfterValidator(_possible)]
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GatewayPart(_Part):
@@ -38,7 +56,7 @@ class GatewayPart(_Part):
 class StorePart(_Part):
     """Where readings are kept, for how long, and how long they may wait for a COMMIT."""
 
-    path: Path
+    path: FilePath
     commit_interval_s: float = Field(120.0, gt=0, le=3600)
     commit_rows: int = Field(500, ge=1, le=10000)
     ballast_mb: int = Field(8, ge=0, le=1024)
@@ -92,7 +110,7 @@ class BusPart(_Part):
     """An RS-485 bus with Modbus RTU."""
 
     name: Segment
-    port: Path
+    port: FilePath
     baudrate: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] = 19200
     parity: Literal["N", "E", "O"] = "E"
     poll_interval_s: float = Field(60.0, gt=0, le=3600)
@@ -197,7 +215,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not text, or nested without end
         raise ConfigError([f"{path}: not TOML: {error}"]) from error
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
@@ -258,8 +276,8 @@ def _cross_checks(table: dict[str, Any]) -> list[str]:
             mistakes.append(
                 f"nodes: node_id = {node_id!r} stands {number} times; it must be unique"
             )
-    names = {bus.get("name") for bus in buses}
-    units: Counter[tuple[Any, Any]] = Counter()
+    names = [bus.get("name") for bus in buses]
+    units: Counter[tuple[str, str]] = Counter()  # as text: a wrong value may be a list
     for index, node in enumerate(nodes):
         where = f"nodes.{index}"
         if node.get("link") == "modbus":
@@ -269,11 +287,11 @@ def _cross_checks(table: dict[str, Any]) -> list[str]:
                 )
             if node.get("bus") not in names:
                 mistakes.append(f"{where}.bus = {node.get('bus')!r}: no [[bus]] has that name")
-            units[(node.get("bus"), node.get("unit"))] += 1
+            units[(repr(node.get("bus")), repr(node.get("unit")))] += 1
         mistakes.extend(_container(where, node.get("geometry")))
     for (bus, unit), number in units.items():
-        if number > 1 and unit is not None:
-            mistakes.append(f"nodes: unit = {unit} stands {number} times on bus {bus!r}")
+        if number > 1 and unit != "None":
+            mistakes.append(f"nodes: unit = {unit} stands {number} times on bus {bus}")
     return mistakes
 
 
@@ -319,13 +337,18 @@ def _secret(table: dict[str, Any], name: str, base: Path, where: str) -> tuple[s
     file, variable = table.get(f"{name}_file"), table.get(f"{name}_env")
     if isinstance(file, str):
         try:
-            return (base / file).read_text().strip(), ""
-        except (OSError, UnicodeDecodeError) as error:
+            with (base / file).open("rb") as source:
+                data = source.read(_SECRET_MAX_BYTES + 1)
+            text = data.decode().strip()
+        except (OSError, ValueError) as error:  # ValueError: not text, or no name of a file
             why = error.strerror if isinstance(error, OSError) else "not text"
             return None, f"{where}.{name}_file = {file!r}: cannot be read: {why}"
-    if isinstance(variable, str):
-        text = os.environ.get(variable)
-        if text is None:
-            return None, f"{where}.{name}_env = {variable!r}: the environment has no such variable"
+        if len(data) > _SECRET_MAX_BYTES:
+            return None, f"{where}.{name}_file = {file!r}: more than {_SECRET_MAX_BYTES} bytes"
         return text, ""
+    if isinstance(variable, str):
+        found = os.environ.get(variable)
+        if found is None:
+            return None, f"{where}.{name}_env = {variable!r}: the environment has no such variable"
+        return found, ""
     return None, ""

@@ -292,7 +292,8 @@ class Ingest:
     def _lost(self, stream: Stream, row: Any) -> str:
         """Declare what is still open of seq..last_seq lost, with the node's own reason."""
         if row.last_seq > stream.last_seq:
-            stream.gaps.append(Gap(max(stream.last_seq + 1, row.seq), row.last_seq))
+            # What lies between is not lost, only unheard: it is in the gap that stays open.
+            stream.gaps.append(Gap(stream.last_seq + 1, row.last_seq))
             stream.last_seq = row.last_seq
         open_ranges = [
             (max(gap.first_seq, row.seq), min(gap.last_seq, row.last_seq))

@@ -18,6 +18,7 @@ _SPOKEN_FOR = ("pymodbus",)
 # Events that a person should see; all others are the gateway's everyday life.
 WARNINGS = frozenset(
     {
+        "a reader pins the write-ahead log",
         "advert refused",
         "adverts dropped: queue full",
         "broker has no room",

@@ -233,7 +233,7 @@ def test_two_processes_never_write_and_a_killed_one_lets_go(tmp_path: Path) -> N
     assert holder.stdout.readline() == b"True\n"
     claim = Claim(path)
     assert not claim.take()
-    with pytest.raises(StoreError, match="another process writes"):
+    with pytest.raises(StoreError, match="writes to it already"):
         asyncio.run(claim.wait(0.3))
     holder.kill()
     holder.wait(10)
@@ -251,7 +251,7 @@ def test_a_second_gateway_ends_with_a_sentence(tmp_path: Path) -> None:
     )  # fmt: skip
     claim.give_back()
     assert second.returncode == 1
-    assert "another process writes this database" in second.stderr
+    assert "writes to it already" in second.stderr
     assert "Traceback" not in second.stderr
     assert not (tmp_path / "gateway.sqlite").exists()
 

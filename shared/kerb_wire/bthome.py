@@ -11,7 +11,7 @@ import struct
 from kerb_wire.ccm import decrypt, encrypt
 from kerb_wire.errors import KIND, ORDER, RANGE, SIZE, TRUNCATED, LocalFault, RemoteFault
 from kerb_wire.layout import is_whole
-from kerb_wire.limits import ADVERT_OBJECTS_MAX_BYTES, SEQ_MAX
+from kerb_wire.limits import ADVERT_MAX_BYTES, ADVERT_OBJECTS_MAX_BYTES, SEQ_MAX
 
 UUID16 = 0xFCD2
 DEVICE_INFO_ENCRYPTED = 0x41  # version 2 in bits 5 to 7, bit 0: encrypted
@@ -71,6 +71,8 @@ def _encode_object(number: int, value) -> bytes:
 
 def decode_objects(data: bytes):
     """Return [(id, integer or bytes)] of a plaintext; RemoteFault for what is not BTHome."""
+    if len(data) > ADVERT_MAX_BYTES:
+        raise RemoteFault(SIZE, f"{len(data)} bytes of BTHome objects")
     objects = []
     at = 0
     while at < len(data):

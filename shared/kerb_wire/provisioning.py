@@ -54,11 +54,33 @@ def unpack(blob: bytes):
 
 
 def _is_utf8(data: bytes) -> bool:
-    try:
-        bytes(data).decode()
-    except UnicodeError:
-        return False
+    """Tell whether `data` is UTF-8 (RFC 3629); MicroPython's decode() takes overlong forms too."""
+    at = 0
+    while at < len(data):
+        size = _utf8_bytes(data[at])
+        tail = data[at + 1 : at + size]
+        if size == 0 or len(tail) != size - 1 or any(octet & 0xC0 != 0x80 for octet in tail):
+            return False
+        low, high = _SECOND.get(data[at], (0x80, 0xBF))
+        if tail and not low <= tail[0] <= high:
+            return False
+        at += size
     return True
+
+
+# First octets behind which not every second one may stand: overlong, surrogate, beyond Unicode.
+_SECOND = {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF), 0xF4: (0x80, 0x8F)}
+
+
+def _utf8_bytes(first: int) -> int:
+    """Return how many octets a character has that begins with `first`; 0: none does."""
+    if first < 0x80:
+        return 1
+    if 0xC2 <= first <= 0xDF:
+        return 2
+    if 0xE0 <= first <= 0xEF:
+        return 3
+    return 4 if 0xF0 <= first <= 0xF4 else 0
 
 
 def address_of(node_id: bytes) -> bytes:

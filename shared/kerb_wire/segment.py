@@ -41,7 +41,7 @@ def unpack_header(data: bytes):
     if struct.unpack("<I", bytes(data[HEADER_BYTES - 4 : HEADER_BYTES]))[0] != crc32(body):
         raise RemoteFault(CHECKSUM, "the segment header's CRC-32 does not match")
     row = _HEADER.unpack(body)
-    if row.magic != MAGIC:
+    if row.magic != MAGIC or any(row.reserved):
         raise RemoteFault(RANGE, "not a segment of a reading log")
     return row
 

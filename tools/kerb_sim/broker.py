@@ -35,12 +35,21 @@ def find_mosquitto() -> Path | None:
 class Broker:
     """A broker process; `name` says which one it is."""
 
-    def __init__(self, directory: Path, program: Path | None = None, extra: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        program: Path | None = None,
+        extra: str = "",
+        *,
+        max_inflight: int = 200,
+    ) -> None:
         """program: a mosquitto; None: look for one, and use amqtt without.
 
-        extra: more lines for mosquitto's configuration.
+        extra: more lines for mosquitto's configuration; max_inflight: what it says to its clients
+        as its Receive Maximum.
         """
         self._extra = extra
+        self._max_inflight = max_inflight
         self._directory = directory
         self._program = program or find_mosquitto()
         self._process: asyncio.subprocess.Process | None = None
@@ -79,7 +88,7 @@ class Broker:
             f"persistence true\npersistence_location {data}/\n"
             # Each change is written at once: a killed broker has lost nothing it acknowledged.
             "autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\n"
-            f"max_inflight_messages 200\n{self._extra}"
+            f"max_inflight_messages {self._max_inflight}\n{self._extra}"
         )
         return [str(self._program), "-c", str(config)]
 

@@ -17,6 +17,7 @@ _COMMANDS = {
     "flash": ("kerb_tools.flash", "Put MicroPython and the firmware onto an ESP32."),
     "monitor": ("kerb_tools.monitor", "Watch a board's console, or ask for maintenance."),
     "losses": ("kerb_tools.losses", "Say what became of every reading, from a gateway's file."),
+    "fuzz": ("kerb_tools.fuzz.cli", "Give every decoder a stranger's bytes and keep what breaks."),
     "bench": ("kerb_tools.bench.cli", "Measure: wear of the card, speed."),
     "simulate": ("kerb_tools.simulate.cli", "Live years of a gateway in minutes, from a seed."),
     "board": ("kerb_tools.board_tree", "Write build/board/: the tree as it lies on a board."),

@@ -111,6 +111,17 @@ def test_the_disk_table_has_the_defaults_of_the_configuration() -> None:
     assert {key: float(table[key]) for key in keys} == {key: fields[key].default for key in keys}
 
 
+def test_the_traps_are_the_tests_and_the_other_way_round() -> None:
+    text = (TOP / "docs/testing.md").read_text().split("## Traps")[1].split("\n## ")[0]
+    listed = re.findall(r"\| (\S+\.py)::(\w+) \|", text)
+    assert len(listed) == len(set(listed)) == text.count("\n| ") - 1
+    for file, name in listed:
+        assert f"def {name}(" in (TOP / file).read_text(), f"{file}::{name}"
+    for path in TOP.glob("*/tests/test_traps_*.py"):
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M):
+            assert (str(path.relative_to(TOP)), name) in listed, name
+
+
 def test_links_in_the_docs_lead_somewhere() -> None:
     for page in [TOP / "README.md", *(TOP / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

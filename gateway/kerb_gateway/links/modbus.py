@@ -19,7 +19,9 @@ from kerb_wire.errors import RemoteFault
 from pymodbus import FramerType, ModbusException
 from pymodbus.client import AsyncModbusSerialClient
 from pymodbus.exceptions import ModbusIOException
-from pymodbus.pdu.file_message import FileRecord
+from pymodbus.pdu.file_message import FileRecord, ReadFileRecordResponse
+from pymodbus.pdu.mei_message import ReadDeviceInformationResponse
+from pymodbus.pdu.register_message import ReadWriteMultipleRegistersResponse
 
 from kerb_gateway.config import BusPart
 from kerb_gateway.errors import LinkDown, LinkError
@@ -31,6 +33,13 @@ _READS_A_POLL = 16
 _BACK_OFF_POLLS = 8  # a silent unit is asked at most this many poll intervals apart
 _SILENT_AFTER = 3  # polls in a row without a good answer
 _TICK_S = 0.02
+
+# pymodbus takes any answer of the right unit; what it answers is seen by its kind.
+_ANSWERS = {
+    "read_device_information": ReadDeviceInformationResponse,
+    "read_file_record": ReadFileRecordResponse,
+    "readwrite_registers": ReadWriteMultipleRegistersResponse,
+}
 
 Log = Callable[..., Any]
 NO_COMMAND = {
@@ -145,7 +154,10 @@ class ModbusBus:
         answer = await self._request(
             unit.node, "read_device_information", read_code=1, object_id=0
         )
-        texts = [bytes(value).decode("ascii", "replace") for value in answer.information.values()]
+        texts = []
+        for value in answer.information.values():  # a list where an object came more than once
+            for one in value if isinstance(value, list) else [value]:
+                texts.append(bytes(one).decode("ascii", "replace"))
         unit.identified = True
         self._log(
             "unit identified",
@@ -243,6 +255,10 @@ class ModbusBus:
                 raise LinkError(f"unit {node.unit}: {error}") from error
         if answer.isError():
             raise LinkError(f"unit {node.unit} refuses {method}: {answer}")
+        if not isinstance(answer, _ANSWERS[method]):
+            self._ingest.count("late answer", node.node_no)
+            await self._fall_silent()
+            raise LinkError(f"function {answer.function_code} answered {method}")
         return answer
 
     async def _fall_silent(self) -> None:

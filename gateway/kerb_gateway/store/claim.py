@@ -7,6 +7,7 @@ stays, because removing it would let two processes hold two different locks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -14,12 +15,14 @@ from pathlib import Path
 from kerb_gateway.errors import StoreError
 
 _LOOK_S = 0.1
+_PID_MAX_BYTES = 20
 
 
 class Claim:
     """The right to write one database."""
 
     def __init__(self, database: Path) -> None:
+        self._database = database
         self._path = database.with_name(database.name + ".lock")
         self._file: int | None = None
 
@@ -37,8 +40,19 @@ class Claim:
         except OSError:
             os.close(file)
             return False
+        with contextlib.suppress(OSError):  # a full disk: it holds without a name on it
+            os.ftruncate(file, 0)
+            os.pwrite(file, b"%d\n" % os.getpid(), 0)
         self._file = file
         return True
+
+    def holder(self) -> str:
+        """Return the number of the process that has it, as far as it is known."""
+        try:
+            text = self._path.read_bytes()[:_PID_MAX_BYTES]
+        except OSError:
+            return "unknown"
+        return text.decode("ascii", "replace").strip() or "unknown"
 
     async def wait(self, seconds: float) -> None:
         """Take it, waiting for a command that is at work; StoreError when it is not given up."""
@@ -46,7 +60,10 @@ class Claim:
         deadline = loop.time() + seconds
         while not self.take():
             if loop.time() >= deadline:
-                raise StoreError(f"{self._path}: another process writes this database")
+                raise StoreError(
+                    f"{self._database}: process {self.holder()} writes to it already; "
+                    "a database has one gateway only"
+                )
             await asyncio.sleep(_LOOK_S)
 
     def give_back(self) -> None:

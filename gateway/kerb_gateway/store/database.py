@@ -35,7 +35,7 @@ class Many:
 Operation = tuple[str, Sequence[Any]] | Many
 
 _WAL_PAGES = 1000  # checkpoint at 4 MB
-_WAL_MAX_BYTES = 16 * 1024 * 1024
+WAL_MAX_BYTES = 16 * 1024 * 1024
 _BUSY_MS = 2000
 
 
@@ -78,7 +78,7 @@ class Store:
             connection.execute("pragma synchronous = full")
             connection.execute(f"pragma busy_timeout = {_BUSY_MS}")
             connection.execute(f"pragma wal_autocheckpoint = {_WAL_PAGES}")
-            connection.execute(f"pragma journal_size_limit = {_WAL_MAX_BYTES}")
+            connection.execute(f"pragma journal_size_limit = {WAL_MAX_BYTES}")
             migrate(connection)
             connection.isolation_level = None
             connection.execute(
@@ -169,6 +169,14 @@ class Store:
             raise self._translated(error) from error
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def wal_bytes(self) -> int:
+        """Return the size of the write-ahead log; more than WAL_MAX_BYTES: somebody pins it."""
+        wal = self._path.with_name(self._path.name + "-wal")
+        try:
+            return wal.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:

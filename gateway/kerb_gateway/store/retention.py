@@ -12,7 +12,7 @@ from typing import Any
 
 from kerb_gateway.clock import Clock
 from kerb_gateway.model import Loss
-from kerb_gateway.store.database import Many, Store
+from kerb_gateway.store.database import WAL_MAX_BYTES, Many, Store
 from kerb_gateway.store.ledger import Ledger
 
 HOUR_S = 3600.0
@@ -44,6 +44,7 @@ class Retention:
         self._log = log
         self._keep_s = keep_s
         self._max_bytes = max_bytes
+        self._pinned = False
 
     async def hour(self) -> None:
         """Note how far the tables are, then remove what is too old or too much."""
@@ -60,6 +61,19 @@ class Retention:
         )
         await self._by_age(lived_s)
         await self._by_size()
+        self._look_at_wal()
+
+    def _look_at_wal(self) -> None:
+        """Say it, once, when a reader that does not end keeps the log from being emptied.
+
+        Our own readers end (store/report.py); somebody else's cannot be ended from here.
+        """
+        pinned = self._store.wal_bytes() > WAL_MAX_BYTES
+        if pinned and not self._pinned:
+            what = {"what": "a reader pins the write-ahead log", "bytes": self._store.wal_bytes()}
+            self._log("a reader pins the write-ahead log", bytes=what["bytes"])
+            self._ledger.add_alarm("gateway", what)
+        self._pinned = pinned
 
     async def _live(self) -> int:
         """Return the seconds that the gateway has lived, gaps between boots left out."""

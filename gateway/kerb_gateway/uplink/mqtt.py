@@ -136,8 +136,12 @@ class Uplink:
             self._hand_over(self._take_acks)
 
     def _arrived(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # MQTT 5, 1.5.4: no broker may pass it on; raised it ends paho
+            topic = ""
         incoming = Incoming(
-            message.topic, bytes(message.payload), message.retain, message.mid, message.qos
+            topic, bytes(message.payload), message.retain, message.mid, message.qos
         )
         self._hand_over(self._on_arrived, incoming)
 
@@ -150,7 +154,8 @@ class Uplink:
         self._broken_handshakes = 0
         self.receive_maximum, self.maximum_packet_bytes = limits
         self._client.subscribe(self._commands, qos=1)
-        self._client.publish(self._availability, b"online", qos=1, retain=True)
+        # QoS 0: the broker's Receive Maximum counts the others, and the whole of it is the rows'.
+        self._client.publish(self._availability, b"online", qos=0, retain=True)
         self._log(
             "uplink connected",
             host=self._host,
@@ -198,7 +203,7 @@ class Uplink:
     async def stop(self, timeout_s: float) -> None:
         """Say offline and disconnect; bounded by timeout_s."""
         if self.connected.is_set():
-            message = self._client.publish(self._availability, b"offline", qos=1, retain=True)
+            message = self._client.publish(self._availability, b"offline", qos=0, retain=True)
             deadline = self._loop.time() + timeout_s
             while not message.is_published() and self._loop.time() < deadline:
                 await asyncio.sleep(0.02)

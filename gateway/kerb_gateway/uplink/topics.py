@@ -5,6 +5,10 @@ Rule: a segment has letters, digits, - and _ only; it is checked where it enters
 
 from __future__ import annotations
 
+import re
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+UNKNOWN = "unknown"
 READING = "reading"
 EVENT = "event"
 RESULT = "result"
@@ -26,5 +30,9 @@ class Topics:
         return f"{self._base}/{node_id}/{leaf}"
 
     def node_of(self, topic: str) -> str:
-        """Return the node segment of a topic of this gateway."""
-        return topic[len(self._base) + 1 :].split("/", 1)[0]
+        """Return the node segment of a topic of this gateway; UNKNOWN if it can be none.
+
+        A result goes back under this name, so what anybody may publish must not choose it freely.
+        """
+        segment = topic[len(self._base) + 1 :].split("/", 1)[0]
+        return segment if _SEGMENT.match(segment) else UNKNOWN

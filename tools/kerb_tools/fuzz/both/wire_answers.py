@@ -1,0 +1,18 @@
+"""Reads lines "target hex" and says, line by line, what this interpreter makes of them.
+
+Rule: one answer a line and flushed, so that whoever started this knows which input ended it.
+"""
+
+import sys
+
+import wire_targets
+
+
+def main():
+    for line in sys.stdin:
+        parts = line.split()
+        data = bytes.fromhex(parts[1]) if len(parts) > 1 else b""
+        sys.stdout.write(wire_targets.say(parts[0], data) + "\n")
+
+
+main()
