@@ -22,6 +22,7 @@ _SPREAD_PART = 10  # the weakest signal claims a tenth of a lease after the stro
 _STRONG_DBM, _WEAK_DBM = -40, -100
 _NUMBERS_KEPT = 64  # messages whose echo may still come
 _STRUGGLES = 5  # failed sessions in a row that are worth trying another gateway's antenna
+HERE, ELSEWHERE, NOBODY = "here", "elsewhere", "nobody"  # whose business a node is
 _REST_LEASES = 3  # how long a gateway that could not reach a node, or is told nothing, holds back
 
 

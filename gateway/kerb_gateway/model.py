@@ -68,6 +68,7 @@ class Stream:
     gaps: list[Gap] = field(default_factory=list)
     recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
     written_gaps: tuple[tuple[int, int], ...] = ()
+    elsewhere: int = 0  # numbers that another gateway has delivered, never stored here
 
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps as plain numbers."""
@@ -84,8 +85,8 @@ class Stream:
         return sum(gap.last_seq - gap.first_seq + 1 for gap in self.gaps)
 
     def unexplained(self) -> int:
-        """Return last_seq less what is stored, declared lost or in a gap: always zero."""
-        return self.last_seq - self.stored - self.lost - self.missing()
+        """Return last_seq less what is stored here or elsewhere, lost or in a gap: always zero."""
+        return self.last_seq - self.stored - self.elsewhere - self.lost - self.missing()
 
     def in_gap(self, seq: int) -> bool:
         """Tell whether `seq` is known to be missing."""
@@ -105,7 +106,7 @@ class Stream:
         self.gaps = left
 
     def accounted_seq(self) -> int:
-        """Return the highest number up to which everything is stored or declared lost."""
+        """Return the highest number up to which nothing is open."""
         if not self.gaps:
             return self.last_seq
         return min(gap.first_seq for gap in self.gaps) - 1

@@ -51,13 +51,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class Loss:
-    """An explicit loss record: every number from first_seq to last_seq, and why."""
+    """An explicit loss record: every number from first_seq to last_seq, why, and who says so."""
 
     node: str
     epoch: int
     first_seq: int
     last_seq: int
     reason: str
+    gateway: str = ""
 
     def covers(self, identity: Identity) -> bool:
         """Tell whether this record declares `identity` lost."""

@@ -87,6 +87,13 @@ def m003_hours(db: Database) -> None:
     )
 
 
+@migrations()
+def m005_leases(db: Database) -> None:
+    """Generations of claims; numbers that another gateway of the group has delivered."""
+    db.table("generations").create({"node_id": str, "generation": int}, pk="node_id")
+    db.table("streams").add_column("elsewhere", int, not_null_default=0)
+
+
 def _readings(db: Database) -> None:
     db.table("readings").create(
         {
