@@ -27,7 +27,7 @@ _STOP_S = 10.0
 _COMMANDS_WANTED = 40
 _COMMAND_PAUSE_S = 0.25
 _LAST_COMMAND_S = 6.0
-_GATEWAY = "gw1"
+_GROUP = "group"
 
 Show = Callable[[str], None]
 
@@ -82,7 +82,7 @@ class Demo:
         await self._until_ready()
         self.commander = commander = Commander(
             street.broker.port,
-            f"kerb/v1/{SITE}/{_GATEWAY}",
+            f"kerb/v1/{SITE}/{street.gateways[0] if len(street.gateways) == 1 else _GROUP}",
             street.run_dir / "commands.jsonl",
             self._seed,
         )
