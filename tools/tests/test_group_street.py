@@ -77,7 +77,7 @@ def test_the_owner_is_killed_with_readings_that_it_never_delivered(tmp_path: Pat
         await until_owned(street, lives)
 
     verdict = run_street(
-        tmp_path, bins=3, lamps=0, duration_s=18, during=kill, gateways=2, scale=_SCALE
+        tmp_path, bins=3, lamps=0, duration_s=8, during=kill, gateways=2, scale=_SCALE
     )
     run = tmp_path / "run"
     assert_accounted(verdict)
@@ -113,11 +113,11 @@ def test_the_owner_is_cut_off_and_comes_back(tmp_path: Path) -> None:
         tmp_path,
         bins=3,
         lamps=1,
-        duration_s=24,
+        duration_s=14,
         during=cut,
         gateways=2,
         scale=_SCALE,
-        faults=calm(24),
+        faults=calm(14),
     )
     assert done
     assert_accounted(verdict)
