@@ -39,6 +39,13 @@ HIL_LAMP = "hil_tests/test_lamp.py"
 STREET = "tools/tests/test_end_to_end.py"
 POWER_STREET = "tools/tests/test_power_street.py"
 COMMANDS = "gateway/tests/test_commands.py"
+LEASES = "gateway/tests/test_leases.py"
+NO_RENEWAL = "test_an_owner_that_cannot_renew_stops_by_its_own_clock"
+NEVER_TWO = "test_never_two_owners_and_soon_one_again"
+PROGRESS = "gateway/tests/test_progress.py"
+GROUP = "gateway/tests/test_group.py"
+GROUP_STREET = "tools/tests/test_group_street.py"
+KILLED = "test_the_owner_is_killed_with_readings_that_it_never_delivered"
 
 MUTANTS = [
     Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
@@ -198,8 +205,8 @@ MUTANTS = [
            "while loop.time() - self._heard_at < self._deaf_after_s:", "while True:",
            "tools/tests/test_air.py::test_the_link_survives_the_death_of_bluetoothd"),
     Mutant("checker trusts repeated content", "tools/kerb_check/readings.py",
-           "            changed = differences(first.content, reading.content, times=True)\n",
-           "            changed = []\n", "tools/tests/test_checker.py"),
+           "    changed = differences(before.content, reading.content, times=times)\n",
+           "    changed = []\n", "tools/tests/test_checker.py"),
     # What the whole streets of `make test` must see by themselves.
     Mutant("street: gaps forgotten at a restart", "gateway/kerb_gateway/store/ledger.py",
            "numbered[stream_no].gaps.append(Gap(first_seq, last_seq))",
@@ -261,6 +268,40 @@ MUTANTS = [
            "::test_panics_below_the_application_end_in_safe_mode"),
     Mutant("frost lies below the ADC's floor", "firmware/kerb_node/board.py",
            "if reading_uv < _SMALL_UV:", "if False:", f"{HIL_BIN}::test_frost_is_measured"),
+    Mutant("lease without an end", "gateway/kerb_gateway/leases.py",
+           "return now_ms < state.claim.since_ms + self._lease_ms and not state.taken(now_ms)",
+           "return not state.taken(now_ms)", f"{LEASES}::{NO_RENEWAL}"),
+    Mutant("others wait shorter than a lease", "gateway/kerb_gateway/leases.py",
+           "_WAIT_PCT = 105", "_WAIT_PCT = 80", f"{LEASES}::{NEVER_TWO}"),
+    Mutant("owner before its claim came back", "gateway/kerb_gateway/leases.py",
+           "state.claim = _Claim(state.generation, now_ms)",
+           "state.claim = _Claim(state.generation, now_ms, True)", f"{LEASES}::{NEVER_TWO}"),
+    Mutant("a late renewal is not waited for", "gateway/kerb_gateway/leases.py",
+           " and not state.taken(now_ms)\n\n", "\n\n", LEASES),
+    Mutant("stale generation accepted", "gateway/kerb_gateway/leases.py",
+           "claim.confirmed and generation <= claim.generation:",
+           "claim.confirmed and generation < 0:", LEASES),
+    Mutant("generation forgotten", "gateway/kerb_gateway/store/leases.py",
+           "max(generation, excluded.generation)", "generation",
+           f"{GROUP}::test_one_owner_a_takeover_and_a_return"),
+    Mutant("who is not the owner connects", "gateway/kerb_gateway/backfill.py",
+           "        if not self._owned(node.node_id):\n            return False",
+           "        if False:\n            return False",
+           f"{GROUP}::test_only_the_owner_connects"),
+    Mutant("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
+           "if outbox_done < self._pending_no:", "if False:", PROGRESS),
+    Mutant("a told epoch is believed without a MIC", "gateway/kerb_gateway/ingest.py",
+           "        except RemoteFault:\n            return None\n        self.suspect.discard",
+           "        except RemoteFault:\n            self.elsewhere.begin(node, candidate.epoch)\n"
+           "            return None\n        self.suspect.discard", PROGRESS),
+    Mutant("a command of another gateway is answered", "gateway/kerb_gateway/groupcommands.py",
+           "return place != ELSEWHERE", "return True", GROUP),
+    Mutant("checker forgives a living gateway", "tools/kerb_check/readings.py",
+           "if arrived is None and gone:", "if arrived is None:",
+           "tools/tests/test_checker_group.py"),
+    Mutant("street: a dead owner keeps its nodes", "gateway/kerb_gateway/leases.py",
+           "any(now_ms < other.until_ms for other in self.others.values())",
+           "bool(self.others)", f"{GROUP_STREET}::{KILLED}"),
 ]  # fmt: skip
 
 

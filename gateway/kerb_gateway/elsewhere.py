@@ -52,5 +52,5 @@ class Elsewhere:
     def close(self, stream: Stream) -> None:
         """Close what another gateway has delivered: nobody need fetch it again."""
         delivered_seq = self._told.delivered(stream.node.node_id, stream.epoch)
-        if close_elsewhere(stream, delivered_seq):
+        if delivered_seq and stream.gaps and close_elsewhere(stream, delivered_seq):
             self._ledger.touch(stream)

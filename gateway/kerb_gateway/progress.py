@@ -52,8 +52,7 @@ class Told:
 def close_elsewhere(stream: Stream, delivered_seq: int) -> int:
     """Close what is open up to delivered_seq; return how many numbers that were."""
     before = stream.missing()
-    if stream.gaps and delivered_seq:
-        stream.close(1, delivered_seq)
+    stream.close(1, delivered_seq)
     closed = before - stream.missing()
     stream.elsewhere += closed
     return closed
