@@ -290,6 +290,8 @@ MUTANTS = [
            f"{GROUP}::test_only_the_owner_connects"),
     Mutant("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
            "if outbox_done < self._pending_no:", "if False:", PROGRESS),
+    Mutant("a refused row counts before its loss record", "gateway/kerb_gateway/progress.py",
+           "if outbox_last > self._pending_no and not self._passed:", "if False:", PROGRESS),
     Mutant("a told epoch is believed without a MIC", "gateway/kerb_gateway/ingest.py",
            "        except RemoteFault:\n            return None\n        self.suspect.discard",
            "        except RemoteFault:\n            self.elsewhere.begin(node, candidate.epoch)\n"

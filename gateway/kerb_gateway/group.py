@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from kerb_gateway.clock import Clock
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.ingest import Ingest
-from kerb_gateway.leases import ELSEWHERE, HERE, NOBODY, Leases
+from kerb_gateway.leases import ELSEWHERE, HERE, NOBODY, Leases, wait_ms
 from kerb_gateway.model import Node
 from kerb_gateway.peers import (
     Claims,
@@ -134,7 +134,7 @@ class Group:
         if connected:
             self._leases.connected(self._clock.boottime_ms(), kept=kept)
         else:
-            self._leases.disconnected()
+            self._leases.disconnected(self._clock.boottime_ms())
 
     def take(self, incoming: Message) -> None:
         """Take what a gateway of the site says, an echo of this one too."""
@@ -178,7 +178,7 @@ class Group:
 
     def _say(self, claims: Claims) -> None:
         # No longer than it can matter: a gateway that is away for days is spared the old ones.
-        expiry_s = claims.lease_ms // 1000 + 1
+        expiry_s = wait_ms(claims.lease_ms) // 1000 + 1
         self._broker.retain(self._topics.owned, pack_claims(claims), expiry_s)
 
     async def _tell(self) -> None:

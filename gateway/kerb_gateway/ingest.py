@@ -235,6 +235,7 @@ class Ingest:
             if last_seq > stream.last_seq:
                 stream.gaps.append(Gap(stream.last_seq + 1, last_seq))
                 stream.last_seq = last_seq
+                self.elsewhere.close(stream)
                 self._ledger.touch(stream)
             return stream
 

@@ -19,6 +19,7 @@ from kerb_gateway.peers import Claims
 _WAIT_PCT = 105  # what the others wait; (1 + r) / (1 - r) <= 1.05 holds for clocks off by r = 2 %
 _RENEWALS_A_LEASE = 3
 _SPREAD_PART = 10  # the weakest signal claims a tenth of a lease after the strongest
+_QUEUE_PART = 10  # how long what was queued may take to come, as a part of a lease
 _STRONG_DBM, _WEAK_DBM = -40, -100
 _NUMBERS_KEPT = 64  # messages whose echo may still come
 _STRUGGLES = 5  # failed sessions in a row that are worth trying another gateway's antenna
@@ -93,8 +94,10 @@ class Leases:
         self._lease_ms, self._unheard_ms, self._backup = lease_ms, unheard_ms, backup
         self._longest_ms = lease_ms  # of all leases heard of
         self._nodes = {name: _Node(generation) for name, generation in generations.items()}
-        self._listen_until_ms: int | None = None  # None: not connected
+        self._listen_until_ms = 0
+        self._connected = False
         self._connected_ms = 0
+        self._gone_ms: int | None = None  # when the last connection ended, if that was noticed
         self._number = 0
         self._said_ms: int | None = None
         self._changed = False
@@ -124,17 +127,23 @@ class Leases:
     def connected(self, now_ms: int, *, kept: bool) -> None:
         """The broker is there; kept: it kept the session, so that no message was missed.
 
-        Nothing new is claimed before every live owner must have been heard.
+        Nothing new is claimed before every live owner must have been heard; after a short
+        absence, before what the broker has queued must have come.
         """
-        self._connected_ms = now_ms
-        self._listen_until_ms = now_ms + wait_ms(self._longest_ms)
+        briefly = self._gone_ms is not None and now_ms - self._gone_ms < self._lease_ms
+        heard_all_ms = now_ms + wait_ms(self._longest_ms)
+        if kept and briefly:
+            queue_ms = now_ms + self._lease_ms // _QUEUE_PART
+            heard_all_ms = min(heard_all_ms, max(self._listen_until_ms, queue_ms))
+        self._listen_until_ms = heard_all_ms
+        self._connected, self._connected_ms, self._gone_ms = True, now_ms, None
         if not kept:
             for state in self._nodes.values():
                 self._drop(state)
 
-    def disconnected(self) -> None:
+    def disconnected(self, now_ms: int) -> None:
         """The broker is away: leases run out, nothing is claimed or renewed."""
-        self._listen_until_ms = None
+        self._connected, self._gone_ms = False, now_ms
 
     def heard(self, node: str, rssi: int, now_ms: int) -> None:
         """An advert of the node was heard."""
@@ -212,7 +221,7 @@ class Leases:
 
     def _untold(self, claim: _Claim) -> bool:
         """Tell whether this connection has carried a claim up and never brought it back."""
-        held = self._listen_until_ms is not None and claim.since_ms >= self._connected_ms
+        held = self._connected and claim.since_ms >= self._connected_ms
         return held and not claim.confirmed
 
     # --- what to say ---
@@ -226,7 +235,7 @@ class Leases:
             self._expire(state, now_ms)
             if state.heard_ms is None or now_ms >= state.heard_ms + self._unheard_ms:
                 self._drop(state)
-        if self._listen_until_ms is None:
+        if not self._connected:
             return None
         if now_ms >= self._listen_until_ms:
             for state in self._nodes.values():
@@ -274,6 +283,6 @@ class Leases:
         """Give everything up, at a clean end: what to say so that others need not wait."""
         for state in self._nodes.values():
             self._drop(state)
-        if self._listen_until_ms is None or not self._changed:
+        if not self._connected or not self._changed:
             return None
         return self._say(now_ms)

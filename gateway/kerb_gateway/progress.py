@@ -64,20 +64,25 @@ class Deliveries:
     def __init__(self) -> None:
         self._pending: dict[Key, int] = {}
         self._pending_no = 0
+        self._passed = False
         self._known: dict[Key, int] = {}
 
     def look(self, streams: Iterable[Stream], outbox_last: int, outbox_done: int) -> None:
         """Note what is accounted for now; it counts once the outbox has passed outbox_last.
 
-        outbox_last: the highest number given to any row; outbox_done: all up to it have ended.
+        outbox_last: the highest number that any row has; outbox_done: all up to it have ended.
         """
         if outbox_done < self._pending_no:
+            return
+        if outbox_last > self._pending_no and not self._passed:
+            # Rows that were refused, or given up, ended with a loss record behind the last one.
+            self._pending_no, self._passed = outbox_last, True
             return
         self._known = self._pending
         self._pending = {
             (stream.node.node_id, stream.epoch): stream.accounted_seq() for stream in streams
         }
-        self._pending_no = outbox_last
+        self._pending_no, self._passed = outbox_last, False
 
     def delivered(self, stream: Stream) -> int:
         """Return the number up to which everything of the stream is upstream or declared."""

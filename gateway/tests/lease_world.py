@@ -134,7 +134,7 @@ class World:
             self._take(gateway.name, payload)
         gateway.outbox.clear()
         if told and gateway.leases is not None:
-            gateway.leases.disconnected()
+            gateway.leases.disconnected(gateway.clock(self.now_ms))
 
     def wipe_broker(self) -> None:
         """The broker starts anew without anything of before."""

@@ -90,7 +90,7 @@ def test_a_gateway_that_is_told_nothing_does_not_keep_the_others_waiting(seed: i
 
 def test_an_owner_that_cannot_renew_stops_by_its_own_clock() -> None:
     leases = owner()
-    leases.disconnected()
+    leases.disconnected(2100)
     assert leases.owned(NODE, 2999)
     assert not leases.owned(NODE, 3000)  # counted from the claim, not from its echo
     assert leases.tick(3000) is None
@@ -101,6 +101,25 @@ def test_an_owner_that_cannot_renew_stops_by_its_own_clock() -> None:
     said = leases.tick(9000 + wait_ms(1000))
     assert said is not None
     assert said.generations == {NODE: 2}  # a lapsed claim is never renewed
+
+
+def test_a_short_absence_neither_ends_a_lease_nor_makes_the_gateway_listen_for_long() -> None:
+    leases = owner()
+    leases.disconnected(2100)
+    assert leases.tick(2500) is None
+    leases.connected(2600, kept=True)
+    renewed = leases.tick(2601)
+    assert renewed is not None
+    leases.received("gw1", renewed, 2610)
+    assert leases.owned(NODE, 3500)
+    leases.received("gw2", claims(2), 3510)
+    leases.received("gw2", claims(0, 2), 3520)
+    leases.disconnected(3530)
+    leases.connected(3600, kept=True)
+    assert leases.tick(3650) == Claims("gw1-run", 3, 1000, {})
+    said = leases.tick(3700)
+    assert said is not None
+    assert said.generations == {NODE: 3}
 
 
 def test_only_the_own_echo_of_this_run_confirms() -> None:

@@ -73,6 +73,18 @@ def test_a_gateway_that_was_away_follows_the_owner_over_the_jump_limit(tmp_path:
     asyncio.run(story())
 
 
+def test_a_new_owner_need_not_fetch_what_the_old_one_delivered(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        parts.ingest.elsewhere.hear_of(progress(20, 15))
+        known = await parts.stream(30)
+        assert known.ranges() == ((16, 30),)
+        assert known.unexplained() == 0
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_without_a_group_nothing_is_elsewhere(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")
@@ -107,16 +119,33 @@ def test_gaps_up_to_the_delivered_number_are_closed(
 def test_acknowledged_is_not_delivered() -> None:
     """What is stored counts only once the outbox has passed every row that it had then."""
     one, deliveries = stream(5, stored=5), Deliveries()
-    deliveries.look([one], outbox_last=20, outbox_done=0)
+    for _ in range(3):
+        deliveries.look([one], outbox_last=20, outbox_done=0)
     assert deliveries.delivered(one) == 0
-    deliveries.look([one], outbox_last=20, outbox_done=19)
-    assert deliveries.delivered(one) == 0
-    one.last_seq = one.stored = 8
-    deliveries.look([one], outbox_last=23, outbox_done=20)
+    for _ in range(3):
+        deliveries.look([one], outbox_last=20, outbox_done=20)
     assert deliveries.delivered(one) == 5
-    one.gaps.append(Gap(2, 2))  # never so, but what was delivered stays delivered
-    deliveries.look([one], outbox_last=23, outbox_done=23)
+    one.last_seq = one.stored = 8
+    for done in (20, 21, 22):
+        deliveries.look([one], outbox_last=23, outbox_done=done)
+    assert deliveries.delivered(one) == 5
+    for _ in range(3):
+        deliveries.look([one], outbox_last=23, outbox_done=23)
     assert deliveries.delivered(one) == 8
+
+
+def test_a_refused_row_counts_when_its_loss_record_has_gone_out() -> None:
+    one, deliveries = stream(5, stored=5), Deliveries()
+    for _ in range(3):
+        deliveries.look([one], outbox_last=20, outbox_done=20)
+    one.last_seq = one.stored = 7  # rows 21 and 22
+    deliveries.look([one], outbox_last=22, outbox_done=20)
+    deliveries.look([one], outbox_last=22, outbox_done=22)  # the look that counts seven
+    deliveries.look([one], outbox_last=23, outbox_done=22)  # 22 was refused: 23 declares it
+    deliveries.look([one], outbox_last=23, outbox_done=22)
+    assert deliveries.delivered(one) == 5
+    deliveries.look([one], outbox_last=23, outbox_done=23)
+    assert deliveries.delivered(one) == 7
 
 
 def test_the_newest_owner_names_the_epoch_and_delivered_numbers_only_rise() -> None:

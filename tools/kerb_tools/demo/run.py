@@ -50,6 +50,7 @@ class Demo:
         self._during = during
         self.street = street
         self._peeks = {name: Peek(street.database_of(name)) for name in street.gateways}
+        self._killed: set[str] = set()
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self.peek = self._peeks[street.gateways[0]]
         self._duration_s = duration_s
@@ -99,7 +100,7 @@ class Demo:
         street.stop_measuring()
         await self._settle()
         for name, process in self._running.items():
-            if process.returncode is not None:
+            if name in self._killed:
                 street.record.write("gateway_gone", gateway=name)
             await _end(process)
         await asyncio.sleep(0.3)
@@ -122,6 +123,7 @@ class Demo:
     async def start_gateway(self, name: str | None = None) -> None:
         """Start a gateway's process, at first or again after a kill; None: the first."""
         name = name or self.street.gateways[0]
+        self._killed.discard(name)
         self._running[name] = await self._start(
             "kerb_gateway",
             "run",
@@ -132,7 +134,9 @@ class Demo:
 
     async def kill_gateway(self, name: str | None = None) -> None:
         """SIGKILL a gateway, as a power cut of the Pi does; None: the first."""
-        process = self._running[name or self.street.gateways[0]]
+        name = name or self.street.gateways[0]
+        self._killed.add(name)
+        process = self._running[name]
         process.kill()
         await process.wait()
 
