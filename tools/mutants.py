@@ -55,6 +55,13 @@ GUARD = "gateway/tests/test_guard.py"
 REPLAY = "gateway/tests/test_replay.py"
 TRAPS_PAHO = "gateway/tests/test_traps_paho.py"
 REGRESSIONS = "shared/tests/test_regressions.py"
+LEASES = "gateway/tests/test_leases.py"
+NO_RENEWAL = "test_an_owner_that_cannot_renew_stops_by_its_own_clock"
+NEVER_TWO = "test_never_two_owners_and_soon_one_again"
+PROGRESS = "gateway/tests/test_progress.py"
+GROUP = "gateway/tests/test_group.py"
+GROUP_STREET = "tools/tests/test_group_street.py"
+KILLED = "test_the_owner_is_killed_with_readings_that_it_never_delivered"
 
 MUTANTS = [
     Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
@@ -278,8 +285,8 @@ MUTANTS = [
            "while loop.time() - self._heard_at < self._deaf_after_s:", "while True:",
            "tools/tests/test_air.py::test_the_link_survives_the_death_of_bluetoothd"),
     Mutant("checker trusts repeated content", "tools/kerb_check/readings.py",
-           "            changed = differences(first.content, reading.content, times=True)\n",
-           "            changed = []\n", "tools/tests/test_checker.py"),
+           "    changed = differences(before.content, reading.content, times=times)\n",
+           "    changed = []\n", "tools/tests/test_checker.py"),
     # What the whole streets of `make test` must see by themselves.
     Mutant("street: gaps forgotten at a restart", "gateway/kerb_gateway/store/ledger.py",
            "numbered[stream_no].gaps.append(Gap(first_seq, last_seq))",
@@ -419,6 +426,42 @@ MUTANTS = [
     Mutant("fuzz: interpreters that disagree", "tools/kerb_tools/fuzz/differential.py",
            "if said != mine:", "if False:",
            "tools/tests/test_fuzz.py::test_interpreters_that_disagree_or_die_are_found"),
+    Mutant("lease without an end", "gateway/kerb_gateway/leases.py",
+           "return now_ms < state.claim.since_ms + self._lease_ms and not state.taken(now_ms)",
+           "return not state.taken(now_ms)", f"{LEASES}::{NO_RENEWAL}"),
+    Mutant("others wait shorter than a lease", "gateway/kerb_gateway/leases.py",
+           "_WAIT_PCT = 105", "_WAIT_PCT = 80", f"{LEASES}::{NEVER_TWO}"),
+    Mutant("owner before its claim came back", "gateway/kerb_gateway/leases.py",
+           "state.claim = _Claim(state.generation, now_ms)",
+           "state.claim = _Claim(state.generation, now_ms, True)", f"{LEASES}::{NEVER_TWO}"),
+    Mutant("a late renewal is not waited for", "gateway/kerb_gateway/leases.py",
+           " and not state.taken(now_ms)\n\n", "\n\n", LEASES),
+    Mutant("stale generation accepted", "gateway/kerb_gateway/leases.py",
+           "claim.confirmed and generation <= claim.generation:",
+           "claim.confirmed and generation < 0:", LEASES),
+    Mutant("generation forgotten", "gateway/kerb_gateway/store/leases.py",
+           "max(generation, excluded.generation)", "generation",
+           f"{GROUP}::test_one_owner_a_takeover_and_a_return"),
+    Mutant("who is not the owner connects", "gateway/kerb_gateway/backfill.py",
+           "        if not self._owned(node.node_id):\n            return False",
+           "        if False:\n            return False",
+           f"{GROUP}::test_only_the_owner_connects"),
+    Mutant("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
+           "if outbox_done < self._pending_no:", "if False:", PROGRESS),
+    Mutant("a refused row counts before its loss record", "gateway/kerb_gateway/progress.py",
+           "if outbox_last > self._pending_no and not self._passed:", "if False:", PROGRESS),
+    Mutant("a told epoch is believed without a MIC", "gateway/kerb_gateway/ingest.py",
+           "        except RemoteFault:\n            return None\n        self.suspect.discard",
+           "        except RemoteFault:\n            self.elsewhere.begin(node, candidate.epoch)\n"
+           "            return None\n        self.suspect.discard", PROGRESS),
+    Mutant("a command of another gateway is answered", "gateway/kerb_gateway/groupcommands.py",
+           "return place != ELSEWHERE", "return True", GROUP),
+    Mutant("checker forgives a living gateway", "tools/kerb_check/readings.py",
+           "if arrived is None and (gone or", "if arrived is None and (True or",
+           "tools/tests/test_checker_group.py"),
+    Mutant("street: a dead owner keeps its nodes", "gateway/kerb_gateway/leases.py",
+           "any(now_ms < other.until_ms for other in self.others.values())",
+           "bool(self.others)", f"{GROUP_STREET}::{KILLED}"),
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from kerb_gateway.commands import Commands
 from kerb_gateway.config import Config, Secrets
 from kerb_gateway.desk import Desk
 from kerb_gateway.errors import LinkDown, StoreError, StoreFull
+from kerb_gateway.group import Group, Terms
 from kerb_gateway.guard import Guard
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
@@ -29,6 +30,7 @@ from kerb_gateway.replay import Replayer
 from kerb_gateway.service.control import ControlSocket
 from kerb_gateway.service.notify import notify, watchdog_interval_s
 from kerb_gateway.status import Situation
+from kerb_gateway.store import leases as generations
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
@@ -84,7 +86,8 @@ class Gateway:
 
     async def _with_store(self, store: Store) -> None:
         config = self._config
-        topics = Topics(config.gateway.site, config.gateway.id)
+        grouped = config.group is not None
+        topics = Topics(config.gateway.site, config.gateway.id, grouped=grouped)
         payloads = NativePayloads(topics, store.gw_epoch)
         nodes = await self._nodes(store)
         ledger = await Ledger.load(store, payloads, nodes, self._log)
@@ -110,7 +113,8 @@ class Gateway:
             bury=bury,
             batch=Batch(topics.batch, config.uplink.batch_rows),
         )
-        backfill = self._backfill(ingest)
+        group = await self._group(store, ledger, ingest, uplink, topics, nodes)
+        backfill = self._backfill(ingest, group)
         buses = self._buses(ingest, nodes)
         commands = Commands(
             store,
@@ -122,9 +126,10 @@ class Gateway:
             buses,
             self._log,
             retry_s=config.commands.retry_s,
+            place=group.place if group else None,
         )
         await commands.resume()
-        tails = self._tails(store, ledger, ingest, nodes)
+        tails = self._tails(store, ledger, ingest, nodes, group)
         await tails.begin()
         links = self._radios()
         retention = Retention(
@@ -139,7 +144,8 @@ class Gateway:
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog(), store.failure()]
         jobs += [self._hourly(retention), self._keep_time(ingest), tails.run()]
         jobs += [self._keep(link.adapter, link.scan) for link in links]
-        jobs += [self._hear(link, ingest, backfill) for link in links]
+        jobs += [self._hear(link, ingest, backfill, group) for link in links]
+        jobs += [group.run()] if group else []
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
         replays = Replays(store, ledger)
         replayer = self._replayer(replays, ledger, payloads, ingest, publisher, uplink, topics)
@@ -163,6 +169,8 @@ class Gateway:
         await backfill.close()
         ingest.time.keep_contacts(at_once=True)
         tails.note()
+        if group:
+            group.leave()
         with contextlib.suppress(TimeoutError):  # a full disk: what waits is fetched again
             async with asyncio.timeout(_SETTLE_S):
                 await ingest.commit()
@@ -193,7 +201,37 @@ class Gateway:
             self._log("little room on the disk: no ballast", path=str(store.path))
         return ballast
 
-    def _backfill(self, ingest: Ingest) -> Backfill:
+    async def _group(
+        self,
+        store: Store,
+        ledger: Ledger,
+        ingest: Ingest,
+        uplink: Uplink,
+        topics: Topics,
+        nodes: list[Node],
+    ) -> Group | None:
+        """What agrees with other gateways on who owns which node; None: there are none."""
+        uplink.is_watched = lambda topic: not topics.is_command(topic)
+        if self._config.group is None:
+            return None
+        group = Group(
+            Terms(**self._config.group.model_dump()),
+            self._config.gateway.id,
+            nodes,
+            await generations.load(store),
+            store=store,
+            ledger=ledger,
+            ingest=ingest,
+            broker=uplink,
+            topics=topics,
+            clock=self._clock,
+            log=self._log,
+        )
+        uplink.watched = topics.of_group()
+        uplink.on_watched, uplink.on_connection = group.take, group.connection
+        return group
+
+    def _backfill(self, ingest: Ingest, group: Group | None) -> Backfill:
         """What asks nodes for their missing numbers."""
         return Backfill(
             ingest,
@@ -203,9 +241,18 @@ class Gateway:
             last_retry_s=self._config.backfill.last_retry_s,
             session_timeout_s=self._config.ble.session_timeout_s,
             door_s=self._config.backfill.door_s,
+            owned=group.owned if group else None,
+            reached=group.reached if group else None,
         )
 
-    def _tails(self, store: Store, ledger: Ledger, ingest: Ingest, nodes: list[Node]) -> Tails:
+    def _tails(
+        self,
+        store: Store,
+        ledger: Ledger,
+        ingest: Ingest,
+        nodes: list[Node],
+        group: Group | None,
+    ) -> Tails:
         """What says upstream that a node is silent or retired."""
         return Tails(
             store,
@@ -215,6 +262,7 @@ class Gateway:
             self._log,
             nodes,
             silent_after_s=self._config.watch.silent_after_s,
+            owned=group.owned if group else None,
         )
 
     def _replayer(
@@ -332,11 +380,15 @@ class Gateway:
             await asyncio.sleep(pause_s)
             pause_s = min(_RESTART_LAST_S, pause_s * 2)
 
-    async def _hear(self, link: BleLink, ingest: Ingest, backfill: Backfill) -> None:
+    async def _hear(
+        self, link: BleLink, ingest: Ingest, backfill: Backfill, group: Group | None
+    ) -> None:
         """Take adverts off the link's queue; connect where there is a reason."""
         while True:
             heard = await link.queue.get()
             outcome = ingest.advert(heard)
+            if group and outcome.node:
+                group.heard(outcome.node.node_id, heard.rssi)
             backfill.consider(heard, outcome, link.converse)
 
     async def _hourly(self, retention: Retention) -> None:

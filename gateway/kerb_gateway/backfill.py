@@ -76,8 +76,16 @@ class Backfill:
         session_timeout_s: float,
         door_s: float,
         sessions: int = 2,
+        owned: Callable[[str], bool] | None = None,
+        reached: Callable[[str, bool], None] | None = None,
     ) -> None:
-        """door_s: how long nodes take a connection after an advert (their connect_window_ms)."""
+        """door_s: how long nodes take a connection after an advert (their connect_window_ms).
+
+        owned: whether this gateway may connect to a node now (None: always);
+        reached: told how a visit ended.
+        """
+        self._owned = owned or (lambda node_id: True)
+        self._reached = reached or (lambda node_id, well: None)
         self._ingest = ingest
         self._clock = clock
         self._log = log
@@ -104,6 +112,8 @@ class Backfill:
         attempts.heard, attempts.outcome = heard, outcome
         if node.node_id in self._busy or not self._has_work(node, outcome):
             return False
+        if not self._owned(node.node_id):
+            return False  # the gateway that owns it connects; what is missing here stays a gap
         if asyncio.get_running_loop().time() < attempts.not_before:
             return False
         self._busy.add(node.node_id)
@@ -126,7 +136,7 @@ class Backfill:
     async def _visit(self, node: Node, converse: Converse, attempts: _Attempts) -> None:
         """Try until there is nothing to do or the node can no longer be there."""
         try:
-            while self._has_work(node, attempts.outcome):
+            while self._has_work(node, attempts.outcome) and self._owned(node.node_id):
                 heard = attempts.heard
                 if await self._through_the_door(node, converse, attempts):
                     if attempts.heard is heard:
@@ -171,6 +181,7 @@ class Backfill:
             attempts.failures = 0
             attempts.not_before = 0.0
             self.sessions += 1
+            self._reached(node.node_id, True)
             return True
         self._failed(node, attempts, why)
         return False
@@ -185,6 +196,7 @@ class Backfill:
 
     def _failed(self, node: Node, attempts: _Attempts, why: str) -> None:
         attempts.failures += 1
+        self._reached(node.node_id, False)
         pause_s = min(
             self._last_retry_s, self._first_retry_s * 2 ** min(attempts.failures - 1, 20)
         )

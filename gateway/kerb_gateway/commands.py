@@ -19,7 +19,9 @@ from kerb_wire.words import OUTCOMES, REASONS
 
 from kerb_gateway.clock import Clock
 from kerb_gateway.errors import LinkError
+from kerb_gateway.groupcommands import GroupCommands
 from kerb_gateway.ingest import Ingest
+from kerb_gateway.leases import HERE
 from kerb_gateway.model import Node
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
@@ -72,6 +74,9 @@ class TopicNames(Protocol):
 
     def node_of(self, topic: str) -> str:
         """Return the node of a command topic."""
+
+    def for_group(self, topic: str) -> bool:
+        """Tell whether the command goes to whichever gateway of the group has the node."""
 
 
 class Malformed(Exception):
@@ -137,6 +142,14 @@ def _is_text(value: str) -> bool:
     return True
 
 
+def _life_ms(payload: bytes) -> int:
+    """Return how long a command lives; one that cannot be read, as long as the shortest."""
+    try:
+        return int(parse(payload)["ttl_s"]) * 1000
+    except Malformed:
+        return _FIELDS["ttl_s"][1] * 1000
+
+
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
@@ -159,8 +172,13 @@ class Commands:
         log: Log,
         *,
         retry_s: float,
+        place: Callable[[str], str] | None = None,
     ) -> None:
+        """place: whose business a node without a bus is in the group; None: there is no group."""
         self._store = store
+        self._of_group = GroupCommands(
+            self._is_bus, place or (lambda node_id: HERE), ledger.count, log
+        )
         self._ledger = ledger
         self._ingest = ingest
         self._clock = clock
@@ -211,12 +229,21 @@ class Commands:
                 ack(message)
             except TimeoutError:
                 pass
+            for held in self._of_group.taken_up(self._clock.boottime_ms()):
+                await self._take_in(self._topics.node_of(held.topic), held)
             await self._carry()
 
     # --- taking ---
 
     async def _accept(self, message: Message) -> None:
         node_id = self._topics.node_of(message.topic)
+        if self._topics.for_group(message.topic):
+            until_ms = self._clock.boottime_ms() + _life_ms(message.payload)
+            if not self._of_group.is_mine(node_id, message, until_ms):
+                return
+        await self._take_in(node_id, message)
+
+    async def _take_in(self, node_id: str, message: Message) -> None:
         try:
             if message.retained:
                 raise Malformed("retained: a command must not be repeated by the broker")
@@ -232,6 +259,10 @@ class Commands:
             await self._refuse(node_id, error)
             return
         await self._store_command(node, fields)
+
+    def _is_bus(self, node_id: str) -> bool | None:
+        node = self._nodes.get(node_id)
+        return None if node is None else node.bus is not None
 
     async def _repeated(self, command_id: str) -> bool:
         rows = await self._store.query(

@@ -154,6 +154,17 @@ class WatchPart(_Part):
     silent_after_s: float = Field(21600.0, ge=1, le=2_592_000)
 
 
+class GroupPart(_Part):
+    """Several gateways that hear the same nodes; without this table a gateway is alone.
+
+    lease_s must be the same at all of them.
+    """
+
+    lease_s: float = Field(600.0, ge=1, le=86400)
+    unheard_s: float = Field(7200.0, ge=1, le=604800)
+    backup: bool = False
+
+
 class LogPart(_Part):
     """What is logged, and how it looks."""
 
@@ -170,6 +181,7 @@ class Config(_Part):
     ble: BlePart = BlePart()
     backfill: BackfillPart = BackfillPart()
     commands: CommandsPart = CommandsPart()
+    group: GroupPart | None = None
     bus: list[BusPart] = Field(default_factory=list, max_length=16)
     nodes: list[NodePart] = Field(default_factory=list, max_length=10000)
     log: LogPart = LogPart()
@@ -249,6 +261,7 @@ def _nearest(location: tuple[Any, ...]) -> str:
         "ble": BlePart,
         "backfill": BackfillPart,
         "commands": CommandsPart,
+        "group": GroupPart,
         "bus": BusPart,
         "nodes": NodePart,
         "log": LogPart,
@@ -270,7 +283,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 def _cross_checks(table: dict[str, Any]) -> list[str]:
     """Return what single fields cannot show: doubles, missing partners, impossible containers."""
     nodes, buses = _dicts(table.get("nodes")), _dicts(table.get("bus"))
-    mistakes = []
+    mistakes = _group_checks(table)
     for node_id, number in Counter(str(node.get("node_id")) for node in nodes).items():
         if number > 1:
             mistakes.append(
@@ -293,6 +306,14 @@ def _cross_checks(table: dict[str, Any]) -> list[str]:
         if number > 1 and unit != "None":
             mistakes.append(f"nodes: unit = {unit} stands {number} times on bus {bus}")
     return mistakes
+
+
+def _group_checks(table: dict[str, Any]) -> list[str]:
+    gateway = table.get("gateway")
+    named = gateway.get("id") if isinstance(gateway, dict) else None
+    if "group" in table and named == "group":
+        return ["gateway.id = 'group': stands for the whole group in topics; name it otherwise"]
+    return []
 
 
 def _container(where: str, geometry: Any) -> list[str]:

@@ -22,6 +22,7 @@ from kerb_wire.provisioning import address_of
 from kerb_gateway.bins.geometry import fill_pct
 from kerb_gateway.clock import Clock, Moment
 from kerb_gateway.crypto import Ecb, new_ecb
+from kerb_gateway.elsewhere import Elsewhere
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.guard import Guard
 from kerb_gateway.model import Gap, Heard, Loss, Node, Reading, Stream
@@ -115,6 +116,7 @@ class Ingest:
         self.commits = 0
         self.committed = asyncio.Event()  # set after each commit: the publisher has work
         self.suspect: set[str] = set()  # node ids whose epoch must be asked for in a session
+        self.elsewhere = Elsewhere(ledger)  # what other gateways say of nodes
 
     def node_of(self, address: str) -> Node | None:
         """Return the configured node that advertises with `address`."""
@@ -138,19 +140,33 @@ class Ingest:
         stream = self._ledger.newest_stream(node.node_id)
         if stream is None:
             self.suspect.add(node.node_id)
-            return Outcome("no epoch", node)
+            return self._by_told_epoch(heard, node) or Outcome("no epoch", node)
         if not self._guard.idle and self._guard.closed(heard.address, heard.boottime_ms):
             return self._not_verified(heard, node, stream)
         try:
-            seq, plaintext = bthome.unseal(
-                self._ecb(stream),
-                bytes.fromhex(heard.address.replace(":", "")),
-                heard.service_data,
-            )
-            reading = advert.reading_of(plaintext)
+            seq, plaintext, reading = self._open(heard, stream)
         except RemoteFault as fault:
-            return self._refuse(heard, node, stream, fault)
+            outcome = self._by_told_epoch(heard, node) if fault.reason == MIC else None
+            return outcome or self._refuse(heard, node, stream, fault)
         return self._sort(heard, stream, seq, plaintext, reading)
+
+    def _by_told_epoch(self, heard: Heard, node: Node) -> Outcome | None:
+        """Try the epoch that the node's owner in the group has named, if it has."""
+        candidate = self.elsewhere.candidate(node)
+        if candidate is None:
+            return None
+        try:
+            seq, plaintext, reading = self._open(heard, candidate)
+        except RemoteFault:
+            return None
+        self.suspect.discard(node.node_id)
+        stream = self.elsewhere.begin(node, candidate.epoch)
+        return self._sort(heard, stream, seq, plaintext, reading)
+
+    def _open(self, heard: Heard, stream: Stream) -> tuple[int, bytes, Any]:
+        address = bytes.fromhex(heard.address.replace(":", ""))
+        seq, plaintext = bthome.unseal(self._ecb(stream), address, heard.service_data)
+        return seq, plaintext, advert.reading_of(plaintext)
 
     def _ecb(self, stream: Stream) -> Ecb:
         key = (stream.node.node_id, stream.epoch)
@@ -184,8 +200,12 @@ class Ingest:
     ) -> Outcome:
         digest = _digest(plaintext)
         kind = classify(stream, seq, digest, authenticated=False)
+        if kind == QUARANTINED:
+            self.elsewhere.skip(stream)
+            kind = classify(stream, seq, digest, authenticated=False)
         if kind == ACCEPTED:
             self._accept(stream, seq, digest)
+            self.elsewhere.close(stream)
             self._store_advert(stream, seq, digest, reading, heard.boottime_ms)
             stream.backlog = reading.backlog
             self._contact(stream, heard.boottime_ms)
@@ -250,6 +270,7 @@ class Ingest:
             if last_seq > stream.last_seq:
                 stream.gaps.append(Gap(stream.last_seq + 1, last_seq))
                 stream.last_seq = last_seq
+                self.elsewhere.close(stream)
                 self._ledger.touch(stream)
             self._contact(stream, self._clock.boottime_ms())
             return stream

@@ -73,6 +73,7 @@ class Stream:
     tail_no: int | None = None  # the loss_no of the open-ended loss that stands
     tail_seq: int = 0  # its first number
     backlog: int | None = None  # unacknowledged records, as the node's last advert said
+    elsewhere: int = 0  # numbers that another gateway has delivered, never stored here
 
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps as plain numbers."""
@@ -89,8 +90,8 @@ class Stream:
         return sum(gap.last_seq - gap.first_seq + 1 for gap in self.gaps)
 
     def unexplained(self) -> int:
-        """Return last_seq less what is stored, declared lost or in a gap: always zero."""
-        return self.last_seq - self.stored - self.lost - self.missing()
+        """Return last_seq less what is stored here or elsewhere, lost or in a gap: always zero."""
+        return self.last_seq - self.stored - self.elsewhere - self.lost - self.missing()
 
     def in_gap(self, seq: int) -> bool:
         """Tell whether `seq` is known to be missing."""
@@ -110,7 +111,7 @@ class Stream:
         self.gaps = left
 
     def accounted_seq(self) -> int:
-        """Return the highest number up to which everything is stored or declared lost."""
+        """Return the highest number up to which nothing is open."""
         if not self.gaps:
             return self.last_seq
         return min(gap.first_seq for gap in self.gaps) - 1

@@ -39,8 +39,12 @@ class Tails:
         nodes: list[Node],
         *,
         silent_after_s: float,
+        owned: Callable[[str], bool] | None = None,
     ) -> None:
-        """silent_after_s: for nodes that have no limit of their own."""
+        """silent_after_s: for nodes that have no limit of their own; owned: whether a node's
+        silence is ours to say, in a group of gateways.
+        """
+        self._owned = owned or (lambda node_id: True)
         self._store = store
         self._ledger = ledger
         self._commit = commit
@@ -92,7 +96,8 @@ class Tails:
 
     async def look(self) -> None:
         """Say the tail of each node that has been silent for too long."""
-        silent = [s for s in self._newest() if self.silent_s(s) >= self._limit_of(s.node)]
+        mine = [stream for stream in self._newest() if self._owned(stream.node.node_id)]
+        silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node)]
         for stream in silent:
             self._open(stream, "silent")
         if silent:
@@ -123,15 +128,16 @@ class Tails:
         """Say the tails of nodes that are in the database and no more in the configuration."""
         configured = {node.node_no for node in self._nodes}
         rows = await self._store.query(
-            "select s.stream_no, n.node_no, n.node_id, n.role, s.epoch, s.last_seq, s.stored, "
-            "s.lost from nodes n join streams s on s.stream_no = "
+            "select s.stream_no, n.node_no, n.node_id, n.role, s.epoch, s.elsewhere, s.last_seq, "
+            "s.stored, s.lost from nodes n join streams s on s.stream_no = "
             "(select max(stream_no) from streams where node_no = n.node_no) "
             "where not exists (select 1 from losses l where l.stream_no = s.stream_no "
             "and l.last_seq is null and l.closed_seq is null)"
         )
         retired = [row for row in rows if row[1] not in configured]
-        for stream_no, node_no, node_id, role, epoch, *numbers in retired:
+        for stream_no, node_no, node_id, role, epoch, elsewhere, *numbers in retired:
             stream = Stream(stream_no, Node(node_no, node_id, role, b""), epoch, *numbers)
+            stream.elsewhere = elsewhere
             gaps = await self._store.query(
                 "select first_seq, last_seq from gaps where stream_no = ? order by first_seq",
                 [stream_no],

@@ -112,6 +112,22 @@ def test_a_bad_key_is_never_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "not-a-key" not in str(caught.value)
 
 
+def test_a_group_has_defaults_and_its_name_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_ONE", "00" * 16)
+    alone, _ = config.load(write(tmp_path, GOOD))
+    assert alone.group is None
+    grouped, _ = config.load(write(tmp_path, GOOD + "[group]\n"))
+    assert grouped.group is not None
+    assert (grouped.group.lease_s, grouped.group.backup) == (600, False)
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, GOOD.replace("gw1", "group") + "[group]\nlease = 5\n"))
+    assert [line.split(":")[0] for line in caught.value.mistakes] == [
+        "group.lease", "gateway.id = 'group'"
+    ]  # fmt: skip
+
+
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 2"):
         config.load(write(tmp_path, "[gateway]\nid = \n"))

@@ -59,6 +59,7 @@ def test_every_number_stands_in_one_column(
         "queued": 2,
         "refused": 1,
         "in_gaps": 1,
+        "elsewhere": 0,
         "lost": 2,
     }
     ranges = [(one["first_seq"], one["last_seq"]) for one in answer["losses"]]

@@ -103,7 +103,7 @@ def test_paho_holds_its_messages_lock_while_it_calls_on_publish() -> None:
     asyncio.run(story())
 
 
-_MAY = {
+_MAY = {"bool",
     "_hand_over", "append", "getattr", "bytes", "str", "Incoming", "call_soon_threadsafe",
     "is_closed",
 }  # fmt: skip

@@ -6,6 +6,7 @@ Rule: tables are read as data; the gateway's counters are not looked at.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,29 @@ class Database:
     readings: list[Reading] = field(default_factory=list)  # in the order they were appended
     losses: list[Loss] = field(default_factory=list)
     open_gaps: list[Loss] = field(default_factory=list)
+
+
+MAIN = ""  # the name of the gateway whose file has no name in its own
+_STEM = "gateway"
+
+
+def read_all(run: Path) -> dict[str, Database]:
+    """Return each gateway's database: gateway.sqlite is the only or the first one's, called "";
+    gateway-NAME.sqlite that of the gateway NAME. SourceError if one is broken, or there is none.
+    """
+    names = {path: path.stem[len(_STEM) + 1 :] for path in run.glob(f"{_STEM}-*.sqlite")}
+    return {MAIN: read(run / f"{_STEM}.sqlite")} | {
+        name: read(path) for path, name in sorted(names.items())
+    }
+
+
+def merged(databases: Collection[Database]) -> Database:
+    """Return the rows of all gateways together."""
+    return Database(
+        [row for one in databases for row in one.readings],
+        [row for one in databases for row in one.losses],
+        [row for one in databases for row in one.open_gaps],
+    )
 
 
 _READINGS = """

@@ -34,7 +34,7 @@ def read(path: Path) -> Delivered:
             continue
         try:
             _sort(delivered, row)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise SourceError(
                 f"{path.name}: a message on {row['topic']} is not as documented: {error!r}"
             ) from error
@@ -42,12 +42,13 @@ def read(path: Path) -> Delivered:
 
 
 def _sort(delivered: Delivered, row: dict[str, Any]) -> None:
-    leaf = row["topic"].rsplit("/", 1)[-1]
+    segments = row["topic"].split("/")
+    leaf, gateway = segments[-1], segments[3]
     payload = row["payload"]
     if leaf in ("reading", "batch"):
         for one in payload if leaf == "batch" else [payload]:
             identity = Identity(one["node"], one["epoch"], one["seq"])
-            extra = {"t_s": row["t_s"], "topic": row["topic"]}
+            extra = {"t_s": row["t_s"], "topic": row["topic"], "gateway": gateway}
             delivered.readings.append(Reading(identity, one, extra))
     elif leaf == "event" and payload.get("kind") == "loss":
         last = payload["last_seq"]
@@ -59,7 +60,7 @@ def _sort(delivered: Delivered, row: dict[str, Any]) -> None:
                 2**32 - 1 if last is None else last,
                 payload["reason"],
                 payload.get("id", ""),
-                row["topic"].split("/")[3],
+                gateway,
             )
         )
     elif leaf == "event" and payload.get("kind") == "found":

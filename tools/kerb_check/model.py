@@ -53,7 +53,7 @@ class Reading:
 class Loss:
     """An explicit loss record: every number from first_seq to last_seq, and why.
 
-    id, source: what the message calls it, and the gateway that said it.
+    id, gateway: what the message calls it, and who said it.
     """
 
     node: str
@@ -62,7 +62,7 @@ class Loss:
     last_seq: int
     reason: str
     id: str = ""
-    source: str = ""
+    gateway: str = ""
 
     def covers(self, identity: Identity) -> bool:
         """Tell whether this record declares `identity` lost."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kerb_check import takenback
 from kerb_check.alignment import Alignment, align
-from kerb_check.database import Database
+from kerb_check.database import MAIN, Database, merged
 from kerb_check.delivered import Delivered
 from kerb_check.flash import Flash
 from kerb_check.model import Finding, Found, Identity, Loss, Reading, differences
@@ -22,6 +23,9 @@ Stream = tuple[str, int]
 _BURST_FIT_MM = 400.0
 _SOUND_M_S = 340.0
 _GATEWAYS_OWN = ("refused", "retention")  # the node did its part, its flash may still hold them
+# Why one gateway may rightly declare lost what another has delivered: the node, or its own disk,
+# had it no more. A number that was never used cannot have been delivered by anyone.
+_ONE_MAY_LACK = ("overwritten", "crc", "refused", "retention")
 
 
 @dataclass
@@ -30,8 +34,21 @@ class Sets:
 
     world: World
     flash: dict[str, Flash]
-    database: Database
+    databases: dict[str, Database]  # by gateway
     delivered: Delivered
+
+    @cached_property
+    def database(self) -> Database:
+        """All gateways' rows together."""
+        return merged(self.databases.values())
+
+    def gateway(self, name: str) -> str:
+        """Return the key of `databases` for a gateway's name in topics."""
+        return name if name in self.databases else MAIN
+
+    def gone(self) -> set[str]:
+        """Return the gateways that never came back."""
+        return {self.gateway(name) for name in self.world.gateways_gone}
 
 
 @dataclass
@@ -42,7 +59,10 @@ class Comparison:
     unaccounted: set[Identity] = field(default_factory=set)
     declared_lost: set[Identity] = field(default_factory=set)
     unique: dict[Identity, Reading] = field(default_factory=dict)  # first arrival of each
+    by_gateway: dict[str, dict[Identity, Reading]] = field(default_factory=dict)
     duplicates: int = 0
+    duplicates_across: int = 0  # first arrivals from a second gateway
+    lost_by_one: int = 0  # declared by one gateway, rightly, and delivered by another
     alignments: dict[str, Alignment] = field(default_factory=dict)
     measured: int = 0
 
@@ -50,7 +70,7 @@ class Comparison:
 def compare(sets: Sets) -> Comparison:
     """Compare the four sources; every deviation from the contract becomes a Finding."""
     result = Comparison()
-    _arrivals(sets.delivered, result)
+    _arrivals(sets, result)
     _against_flash(sets, result)
     _against_database(sets, result)
     _accounting(sets, result)
@@ -60,20 +80,15 @@ def compare(sets: Sets) -> Comparison:
     return result
 
 
-def _arrivals(delivered: Delivered, result: Comparison) -> None:
+def _arrivals(sets: Sets, result: Comparison) -> None:
     """Keep the first arrival of each reading; a repetition must be identical, order must hold."""
     newest: dict[str, tuple[int, Identity]] = {}
-    for reading in delivered.readings:
-        first = result.unique.get(reading.identity)
-        if first is not None:
-            result.duplicates += 1
-            changed = differences(first.content, reading.content, times=True)
-            if changed:
-                result.findings.append(
-                    Finding("altered", str(reading.identity), f"repeated with {changed}", True)
-                )
+    for reading in sets.delivered.readings:
+        mine = result.by_gateway.setdefault(sets.gateway(reading.extra["gateway"]), {})
+        if _repeats(reading, mine, result):
             continue
-        result.unique[reading.identity] = reading
+        mine[reading.identity] = reading
+        result.unique.setdefault(reading.identity, reading)
         replayed = reading.content.get("replayed")  # on request, long after its turn
         number = None if replayed else reading.content.get("outbox_no")
         topic = reading.extra["topic"]
@@ -89,6 +104,26 @@ def _arrivals(delivered: Delivered, result: Comparison) -> None:
             newest[topic] = max(
                 newest.get(topic, (0, reading.identity)), (number, reading.identity)
             )
+
+
+def _repeats(reading: Reading, mine: dict[Identity, Reading], result: Comparison) -> bool:
+    """Compare with what came before; tell whether this gateway has sent it already."""
+    again, first = mine.get(reading.identity), result.unique.get(reading.identity)
+    if first is None:
+        return False
+    if again is None:
+        result.duplicates_across += 1
+    else:
+        result.duplicates += 1
+    # Between gateways one may have it by advert, which carries no time of the node.
+    heard = "advert" in (first.content.get("via"), reading.content.get("via"))
+    before, times = (first, not heard) if again is None else (again, True)
+    changed = differences(before.content, reading.content, times=times)
+    if changed:
+        result.findings.append(
+            Finding("altered", str(reading.identity), f"repeated with {changed}", True)
+        )
+    return again is not None
 
 
 def _against_flash(sets: Sets, result: Comparison) -> None:
@@ -115,10 +150,32 @@ def _against_flash(sets: Sets, result: Comparison) -> None:
 
 
 def _against_database(sets: Sets, result: Comparison) -> None:
-    """What the gateway stored and what came out of the broker must be the same set, once each."""
+    """What each gateway stored and what came of it out of the broker must be one set, once each.
+
+    A gateway that never came back may have taken rows along: whether they are lost is judged by
+    what all gateways have delivered.
+    """
+    for name, database in sets.databases.items():
+        arrived = result.by_gateway.get(name, {})
+        given_up = [
+            loss
+            for loss in takenback.standing(sets.delivered)
+            if loss.reason in _GATEWAYS_OWN and sets.gateway(loss.gateway) == name
+        ]
+        _against_one(database, arrived, result, given_up, gone=name in sets.gone())
+
+
+def _against_one(
+    database: Database,
+    delivered: dict[Identity, Reading],
+    result: Comparison,
+    given_up: list[Loss],
+    *,
+    gone: bool,
+) -> None:
     stored: dict[Identity, Reading] = {}
     newest_live: dict[Stream, int] = {}
-    for reading in sets.database.readings:
+    for reading in database.readings:
         identity = reading.identity
         if identity in stored:
             result.findings.append(Finding("stored twice", str(identity), "in readings", True))
@@ -131,12 +188,9 @@ def _against_database(sets: Sets, result: Comparison) -> None:
                     Finding("replay accepted", str(identity), "stored live below the watermark")
                 )
             newest_live[stream] = max(identity.seq, newest_live.get(stream, 0))
-    given_up = [
-        loss for loss in takenback.standing(sets.delivered) if loss.reason in _GATEWAYS_OWN
-    ]
     for identity, reading in stored.items():
-        arrived = result.unique.get(identity)
-        if arrived is None and any(loss.covers(identity) for loss in given_up):
+        arrived = delivered.get(identity)
+        if arrived is None and (gone or any(loss.covers(identity) for loss in given_up)):
             continue
         if arrived is None:
             result.findings.append(
@@ -148,7 +202,7 @@ def _against_database(sets: Sets, result: Comparison) -> None:
             result.findings.append(
                 Finding("altered", str(identity), f"database against delivered: {changed}", True)
             )
-    for identity in result.unique.keys() - stored.keys():
+    for identity in delivered.keys() - stored.keys():
         result.findings.append(
             Finding(
                 "not stored", str(identity), "delivered, but not in the gateway's database", True
@@ -202,11 +256,16 @@ def _losses(sets: Sets, result: Comparison) -> None:
     for loss in takenback.standing(sets.delivered):
         if loss.reason == "tail unknown":
             continue  # open-ended until the next contact: it claims nothing of single numbers
+        mine = result.by_gateway.get(sets.gateway(loss.gateway), {})
         for identity in result.unique:
-            if loss.covers(identity):
-                result.findings.append(
-                    Finding("false loss", str(identity), f"declared {loss.reason}, yet delivered")
-                )
+            if not loss.covers(identity):
+                continue
+            if identity not in mine and loss.reason in _ONE_MAY_LACK:
+                result.lost_by_one += 1
+                continue
+            result.findings.append(
+                Finding("false loss", str(identity), f"declared {loss.reason}, yet delivered")
+            )
         if loss.reason in _GATEWAYS_OWN:
             continue
         for identity in on_flash - result.unique.keys():

@@ -54,7 +54,7 @@ def _doubled(delivered: Delivered) -> list[Finding]:
     tails: dict[tuple[str, str, int], set[str]] = {}
     for loss in standing(delivered):
         if loss.reason == TAIL:
-            tails.setdefault((loss.source, loss.node, loss.epoch), set()).add(loss.id)
+            tails.setdefault((loss.gateway, loss.node, loss.epoch), set()).add(loss.id)
     return [
         Finding("tail", f"{node}/{epoch}", f"{len(ids)} tails stand at once")
         for (_, node, epoch), ids in tails.items()
@@ -69,7 +69,7 @@ def _not_closed(delivered: Delivered, unique: Unique) -> list[Finding]:
         if loss.reason != TAIL:
             continue
         for identity, reading in unique.items():
-            if loss.covers(identity) and reading.extra["topic"].split("/")[3] == loss.source:
+            if loss.covers(identity) and reading.extra["topic"].split("/")[3] == loss.gateway:
                 detail = f"number {identity.seq} came, yet the tail from {loss.first_seq} stands"
                 findings.append(Finding("tail", f"{loss.node}/{loss.epoch}", detail))
                 break

@@ -53,7 +53,7 @@ def judge(run: Path) -> Verdict:
         sets = readings.Sets(
             truth,
             images,
-            database.read(run / "gateway.sqlite"),
+            database.read_all(run),
             delivered.read(run / "subscriber.jsonl"),
         )
         sent = commands.read(run / "commands.jsonl")

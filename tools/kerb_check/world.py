@@ -66,6 +66,7 @@ class World:
     injected: list[dict[str, Any]] = field(default_factory=list)
     power_cuts: dict[str, list[float]] = field(default_factory=dict)
     stopped_t_s: float | None = None
+    gateways_gone: set[str] = field(default_factory=set)  # killed, and never started again
 
     def sessions_of(self, node: str) -> dict[int, set[int]]:
         """Return counter -> the power sessions in which the node advertised it."""
@@ -112,6 +113,8 @@ def read(path: Path) -> World:
             world.advert_sessions.setdefault(advert, set()).add(session.get(node, (0, 0.0))[0])
         elif kind in ("replay", "forge"):
             world.injected.append(row)
+        elif kind == "gateway_gone":
+            world.gateways_gone.add(row["gateway"])
         elif kind == "measuring_stopped":
             world.stopped_t_s = row["t_s"]
     for held in pings.values():

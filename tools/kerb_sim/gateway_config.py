@@ -10,11 +10,11 @@ from pathlib import Path
 
 _TEMPLATE = """# Written by the virtual street; the product's intervals are divided by {scale:g}.
 [gateway]
-id = "gw1"
+id = "{gateway}"
 site = "{site}"
 
 [store]
-path = "gateway.sqlite"
+path = "{store}"
 commit_interval_s = {commit_s}   # product: 120
 commit_rows = 500
 
@@ -36,6 +36,11 @@ last_retry_s = {last_retry_s}   # product: 21600
 
 [commands]
 retry_s = 1
+"""
+
+_GROUP = """
+[group]
+lease_s = {lease_s}   # product: 600
 """
 
 _BUS = """
@@ -61,14 +66,20 @@ def write(
     baudrate: int,
     nodes: list[str],
     commit_s: float | None = None,
+    gateway: str = "gw1",
+    store: str = "gateway.sqlite",
+    lease_s: float | None = None,
 ) -> float:
     """Write the file; returns the commit interval in seconds.
 
-    nodes: ready-made [[nodes]] tables; commit_s: another commit interval than the scaled one.
+    nodes: ready-made [[nodes]] tables; commit_s: another commit interval than the scaled one;
+    lease_s: of a gateway in a group (None: it is alone).
     """
     commit_s = commit_s or max(0.2, round(120 / scale, 2))
     text = _TEMPLATE.format(
         scale=scale,
+        gateway=gateway,
+        store=store,
         site=site,
         commit_s=commit_s,
         port=port,
@@ -77,6 +88,8 @@ def write(
         first_retry_s=max(0.2, round(60 / scale, 2)),
         last_retry_s=max(2.0, round(21600 / scale / 20, 2)),
     )
+    if lease_s is not None:
+        text += _GROUP.format(lease_s=lease_s)
     if bus_port is not None:
         poll_s = max(0.5, round(60 / scale, 2))
         text += _BUS.format(port=bus_port, baudrate=baudrate, poll_s=poll_s)

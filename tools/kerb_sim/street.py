@@ -24,6 +24,7 @@ from kerb_sim.board.spec import BoardSpec, manufacture
 from kerb_sim.board.virtual import VirtualBoard
 from kerb_sim.broker import Broker
 from kerb_sim.bus.wire import Bus
+from kerb_sim.cutwire import CutWire
 from kerb_sim.world.container import CATALOGUE, Container
 from kerb_sim.world.luminaire import NOMINAL_MA, Luminaire
 from kerb_sim.world.record import Record
@@ -38,6 +39,7 @@ _SPREAD_S = 2.0
 _WAKE_PAUSE_S = 0.15
 _DE_PIN = 4
 _SUPPLY_MIN_MV = 18_000
+_LEASE_S, _LEASE_LEAST_S = 600, 3.0
 
 
 @dataclass
@@ -70,9 +72,11 @@ class Street:
         faults: plan.Plan | None = None,
         bin_settings: dict[str, int] | None = None,
         commit_s: float | None = None,
+        gateways: int = 1,
     ) -> None:
         """bin_settings: settings of every bin node beside the scaled intervals;
-        commit_s: the gateway's commit interval, if not the scaled one.
+        commit_s: the gateway's commit interval, if not the scaled one; gateways: so many hear
+        the bins, each with its own adapter; the lamps' bus is the first one's.
         """
         self.run_dir = run_dir
         self.scale = scale
@@ -82,7 +86,9 @@ class Street:
         self.commit_interval_ms = 0
         self._bins, self._lamps, self._seed = bins, lamps, seed
         self._interpreter, self._dbus_daemon = interpreter, dbus_daemon
-        self._adapters = adapters
+        self.gateways = [f"gw{number}" for number in range(1, gateways + 1)]
+        self.uplinks: dict[str, CutWire] = {}  # of a group: each way to the broker can be cut
+        self._adapters = adapters if gateways == 1 else tuple(f"hci{n}" for n in range(gateways))
         self._bin_settings = bin_settings or {}
         self._commit_s = commit_s
         self._rng = random.Random(seed)
@@ -109,18 +115,48 @@ class Street:
         gateway_port = self.bus.attach(_GATEWAY_END) if self._lamps else None
         tables = [self._make_bin(index) for index in range(self._bins)]
         tables += [self._make_lamp(index) for index in range(self._lamps)]
+        if len(self.gateways) > 1:
+            for name in self.gateways:
+                self.uplinks[name] = await CutWire.start(self.broker.port)
+        for index, name in enumerate(self.gateways):
+            self._configure(index, name, gateway_port, tables)
+
+    def _configure(
+        self, index: int, name: str, gateway_port: Path | None, tables: list[str]
+    ) -> None:
+        """Write a gateway's configuration: the first has the bus and its lamps."""
+        alone = len(self.gateways) == 1
+        adapters = self._adapters if alone else (self._adapters[index],)
         commit_s = gateway_config.write(
-            self.run_dir / "gateway.toml",
+            self.config_of(name),
             scale=self.scale,
             site=SITE,
-            port=self.broker.port,
-            adapters=self._adapters if self._bins else (),
-            bus_port=gateway_port,
+            port=self.broker.port if alone else self.uplinks[name].port,
+            adapters=adapters if self._bins else (),
+            bus_port=gateway_port if index == 0 else None,
             baudrate=_BAUDRATE,
-            nodes=tables,
+            nodes=tables if index == 0 else tables[: self._bins],
             commit_s=self._commit_s,
+            gateway=name,
+            store=self.database_of(name).name,
+            lease_s=None if alone else max(_LEASE_LEAST_S, round(_LEASE_S / self.scale, 2)),
         )
         self.commit_interval_ms = round(commit_s * 1000)
+
+    def config_of(self, gateway: str) -> Path:
+        """Return a gateway's configuration file."""
+        return self.run_dir / f"{self._stem(gateway)}.toml"
+
+    def database_of(self, gateway: str) -> Path:
+        """Return a gateway's database."""
+        return self.run_dir / f"{self._stem(gateway)}.sqlite"
+
+    def log_of(self, gateway: str) -> Path:
+        """Return a gateway's log."""
+        return self.run_dir / f"{self._stem(gateway)}.log"
+
+    def _stem(self, gateway: str) -> str:
+        return "gateway" if gateway == self.gateways[0] else f"gateway-{gateway}"
 
     def _identity(self, index: int, role: str, unit: int) -> tuple[bytes, bytes]:
         """Return (node_id, identity blob); the key goes to the gateway's key file only."""
@@ -358,5 +394,7 @@ class Street:
         await self.bluez.stop()
         await self._dbus.stop()
         self.bus.close()
+        for wire in self.uplinks.values():
+            await wire.stop()
         await self.broker.stop()
         self.record.close()

@@ -91,10 +91,12 @@ def main(arguments: list[str]) -> int:
 def _show(streams: list[report.StreamRow], losses: list[report.LossRow]) -> None:
     console = Console()
     account = Table(title="where every number is", box=box.SIMPLE, padding=0)
-    for name in ("node", "epoch", "numbers", "delivered", "queued", "refused", "in gaps", "lost"):
+    names = ["node", "epoch", "numbers", "delivered", "queued", "refused", "in gaps", "lost"]
+    grouped = any(one.elsewhere for one in streams)
+    for name in names + ["elsewhere"] * grouped:
         account.add_column(name, justify="left" if name == "node" else "right", no_wrap=True)
     for one in streams:
-        numbers = (
+        numbers: tuple[int, ...] = (
             one.epoch,
             one.last_seq,
             one.delivered,
@@ -103,6 +105,7 @@ def _show(streams: list[report.StreamRow], losses: list[report.LossRow]) -> None
             one.in_gaps,
             one.lost,
         )
+        numbers += (one.elsewhere,) * grouped
         account.add_row(one.node, *map(str, numbers))
     console.print(account)
     for one in streams:

@@ -67,8 +67,9 @@ def run_street(
     scale: float = TIME_SCALE,
     bin_settings: dict[str, int] | None = None,
     commit_s: float | None = None,
+    gateways: int = 1,
 ) -> Verdict:
-    """Run a street with a gateway and return the checker's verdict over it."""
+    """Run a street with its gateways and return the checker's verdict over it."""
     street = Street(
         tmp_path / "run",
         bins=bins,
@@ -82,6 +83,7 @@ def run_street(
         scale=scale,
         bin_settings=bin_settings,
         commit_s=commit_s,
+        gateways=gateways,
     )
     need("mosquitto", find_mosquitto())
     asyncio.run(Demo(street, duration_s, SEED, lambda line: None, during).run())

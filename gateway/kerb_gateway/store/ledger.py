@@ -112,6 +112,11 @@ class Ledger:
         ):
             if stream_no in numbered:
                 numbered[stream_no].gaps.append(Gap(first_seq, last_seq))
+        for stream_no, elsewhere in await store.query(
+            "select stream_no, elsewhere from streams where elsewhere > 0"
+        ):
+            if stream_no in numbered:
+                numbered[stream_no].elsewhere = elsewhere
         for stream in numbered.values():
             stream.written_gaps = stream.ranges()
         await ledger._load_tails(numbered)
@@ -162,6 +167,11 @@ class Ledger:
         """Return the node's stream that was begun last, or None."""
         mine = [stream for (node, _), stream in self.streams.items() if node == node_id]
         return max(mine, key=lambda stream: stream.stream_no) if mine else None
+
+    def newest_streams(self) -> list[Stream]:
+        """Return the stream of each node that was begun last."""
+        ordered = sorted(self.streams.values(), key=lambda stream: stream.stream_no)
+        return list({stream.node.node_id: stream for stream in ordered}.values())
 
     def begin_stream(self, node: Node, epoch: int) -> Stream:
         """Open a stream for an epoch that an authenticated exchange has named."""
@@ -364,6 +374,7 @@ class Ledger:
             "epoch": stream.epoch,
             "last_seq": stream.last_seq,
             "stored": stream.stored,
+            "elsewhere": stream.elsewhere,
             "lost": stream.lost,
             "in_gaps": stream.missing(),
             "unexplained": wrong,
@@ -421,8 +432,15 @@ class _Batch:
     def _stream(self, stream: Stream) -> list[Operation]:
         operations: list[Operation] = [
             (
-                "update streams set last_seq = ?, stored = ?, lost = ? where stream_no = ?",
-                [stream.last_seq, stream.stored, stream.lost, stream.stream_no],
+                "update streams set last_seq = ?, stored = ?, lost = ?, elsewhere = ? "
+                "where stream_no = ?",
+                [
+                    stream.last_seq,
+                    stream.stored,
+                    stream.lost,
+                    stream.elsewhere,
+                    stream.stream_no,
+                ],
             )
         ]
         ranges = stream.ranges()

@@ -132,6 +132,13 @@ def m004_time(db: Database) -> None:
 
 
 @migrations()
+def m005_leases(db: Database) -> None:
+    """Generations of claims; numbers that another gateway of the group has delivered."""
+    db.table("generations").create({"node_id": str, "generation": int}, pk="node_id")
+    db.table("streams").add_column("elsewhere", int, not_null_default=0)
+
+
+@migrations()
 def m006_operator(db: Database) -> None:
     """What an operator did about dead letters, asked replays, tails that were closed, silences."""
     db.table("losses").add_column("closed_seq", int)

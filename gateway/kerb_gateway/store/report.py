@@ -37,7 +37,10 @@ class LossRow:
 
 @dataclass(frozen=True)
 class StreamRow:
-    """One epoch's account: last_seq = delivered + queued + refused + in_gaps + lost."""
+    """One epoch's account: last_seq = delivered + queued + refused + in_gaps + lost + elsewhere.
+
+    elsewhere: delivered by another gateway of the group, never stored here.
+    """
 
     node: str
     epoch: int
@@ -47,12 +50,13 @@ class StreamRow:
     refused: int
     in_gaps: int
     lost: int
+    elsewhere: int = 0
 
     @property
     def unexplained(self) -> int:
         """What the parts leave over: always zero."""
         parts = self.delivered + self.queued + self.refused + self.in_gaps + self.lost
-        return self.last_seq - parts
+        return self.last_seq - parts - self.elsewhere
 
 
 @contextlib.contextmanager
@@ -116,6 +120,7 @@ def streams(connection: sqlite3.Connection, node: str | None = None) -> list[Str
                 dead,
                 row["in_gaps"],
                 row["lost"],
+                row["elsewhere"],
             )
         )
     return found

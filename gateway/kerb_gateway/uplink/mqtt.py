@@ -74,6 +74,10 @@ class Uplink:
         self.maximum_packet_bytes = _PACKET_MAX_BYTES
         self.on_acked: Callable[[int, int], None] = lambda mid, reason: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self.watched: list[tuple[str, int]] = []  # other topic filters, each with its QoS
+        self.on_watched: Callable[[Incoming], None] = self.ack
+        self.is_watched: Callable[[str], bool] = lambda topic: False
+        self.on_connection: Callable[[bool, bool], None] = lambda connected, kept: None
         self._client = self._make()
 
     @property
@@ -119,12 +123,13 @@ class Uplink:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _connected(self, _c: Any, _u: Any, _f: Any, reason: Any, properties: Any) -> None:
+    def _connected(self, _c: Any, _u: Any, flags: Any, reason: Any, properties: Any) -> None:
         limits = (
             getattr(properties, "ReceiveMaximum", _RECEIVE_MAX_DEFAULT),
             getattr(properties, "MaximumPacketSize", _PACKET_MAX_BYTES),
         )
-        self._hand_over(self._on_connected, reason.value, str(reason), limits)
+        kept = bool(flags.session_present)
+        self._hand_over(self._on_connected, reason.value, str(reason), limits, kept)
 
     def _disconnected(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         self._hand_over(self._on_disconnected, str(reason))
@@ -147,13 +152,14 @@ class Uplink:
 
     # --- the event loop's side ---
 
-    def _on_connected(self, code: int, text: str, limits: tuple[int, int]) -> None:
+    def _on_connected(self, code: int, text: str, limits: tuple[int, int], kept: bool) -> None:
         if code != _SUCCESS:
             self._failed(text, code)
             return
         self._broken_handshakes = 0
         self.receive_maximum, self.maximum_packet_bytes = limits
-        self._client.subscribe(self._commands, qos=1)
+        self._client.subscribe([(self._commands, 1), *self.watched])
+        self.on_connection(True, kept)
         # QoS 0: the broker's Receive Maximum counts the others, and the whole of it is the rows'.
         self._client.publish(self._availability, b"online", qos=0, retain=True)
         self._log(
@@ -170,6 +176,7 @@ class Uplink:
         else:
             self._failed(why)
         self.connected.clear()
+        self.on_connection(False, False)
 
     def _failed(self, why: str, code: int | None = None) -> None:
         self._log("uplink not connected", host=self._host, port=self._port, why=why)
@@ -190,14 +197,25 @@ class Uplink:
             self.on_acked(*self._acks.popleft())
 
     def _on_arrived(self, incoming: Incoming) -> None:
-        self.on_command(incoming)
+        if self.is_watched(incoming.topic):
+            self.on_watched(incoming)
+        else:
+            self.on_command(incoming)
 
     def publish(self, topic: str, payload: bytes) -> int:
         """Send with QoS 1; returns the message id that on_acked will name."""
         return self._client.publish(topic, payload, qos=1).mid
 
+    def retain(self, topic: str, payload: bytes, expiry_s: int | None = None) -> None:
+        """Publish what the broker is to keep, under MQTT 5 for expiry_s at most."""
+        properties = None
+        if expiry_s is not None and self._version == mqtt.MQTTv5:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = expiry_s
+        self._client.publish(topic, payload, qos=1, retain=True, properties=properties)
+
     def ack(self, incoming: Incoming) -> None:
-        """Acknowledge a command to the broker."""
+        """Acknowledge a message to the broker."""
         self._client.ack(incoming.mid, incoming.qos)
 
     async def stop(self, timeout_s: float) -> None:

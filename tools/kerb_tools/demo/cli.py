@@ -28,6 +28,7 @@ from kerb_tools.system_parts import find_dbus_daemon
 
 _SHOWN = 12
 _EXAMPLES = ("kerb demo", "kerb demo --seed 8 --bins 12 --lamps 8 --for 90 --json")
+_KILL_AT = 0.5  # of the time: the last of several gateways dies for good
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +44,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how long measuring goes on [%(default)s]",
     )
     parser.add_argument("--seed", type=int, default=7, help="of world and faults [%(default)s]")
+    parser.add_argument(
+        "--gateways",
+        type=int,
+        default=1,
+        help="so many hear the bins; the last of several is killed half-way [%(default)s]",
+    )
     parser.add_argument("--run", type=Path, help="where everything is left [run/<time>]")
     parser.add_argument(
         "--json", action="store_true", help="the last line on standard output is one JSON object"
@@ -54,7 +61,8 @@ def main(arguments: list[str]) -> int:
     """Run the demo; exit status 1 if something is unaccounted for or a command unconfirmed."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    for name, low, high in (("bins", 0, 60), ("lamps", 0, 60), ("for_s", 5, 3600)):
+    bounds = (("bins", 0, 60), ("lamps", 0, 60), ("for_s", 5, 3600), ("gateways", 1, 4))
+    for name, low, high in bounds:
         if not low <= getattr(options, name) <= high:
             parser.error(f"--{name.removesuffix('_s')}: {low} to {high}")
     console = Console(stderr=options.json)
@@ -77,6 +85,7 @@ def main(arguments: list[str]) -> int:
         duration_s=options.for_s,
         interpreter=interpreter.path,
         dbus_daemon=dbus_daemon,
+        gateways=options.gateways,
     )
     _announce(console, street, interpreter)
     try:
@@ -113,12 +122,21 @@ async def _watch(console: Console, street: Street, for_s: float, seed: int) -> N
                 said.add(phase)
                 console.print(line, highlight=False)
 
-        await Demo(street, for_s, seed, tell).run()
+        await Demo(street, for_s, seed, tell, _kill_the_last).run()
         return
     with Live(console=console, auto_refresh=False, transient=True) as screen:
-        demo = Demo(street, for_s, seed, lambda line: None)
+        demo = Demo(street, for_s, seed, lambda line: None, _kill_the_last)
         demo.show = lambda line: screen.update(live(street, demo.peek.nodes(), line), refresh=True)
         await demo.run()
+
+
+async def _kill_the_last(demo: Demo) -> None:
+    """Of several gateways kill the last for good, half-way."""
+    names = demo.street.gateways
+    if len(names) > 1:
+        await asyncio.sleep(demo.street.plan.duration_s * _KILL_AT)
+        demo.street.record.write("fault", what="gateway killed", gateway=names[-1])
+        await demo.kill_gateway(names[-1])
 
 
 def _report(
@@ -166,6 +184,11 @@ def _summary(console: Console, run: Path, report: dict[str, Any], verdict: Verdi
         f"time of measuring: off by at most {report['time_error_ms_p95']} ms (p95), "
         f"stated within {report['time_range_ms_p50']} ms (p50)",
     ]
+    if report["gateways"] > 1:
+        lines.append(
+            f"{report['gateways']} gateways, one killed for good; "
+            f"{report['duplicates_across_gateways']} readings came from a second one too"
+        )
     for line in lines:
         console.print(f"  {line}", highlight=False)
     for finding in verdict.findings[:_SHOWN]:

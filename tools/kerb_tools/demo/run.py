@@ -27,7 +27,7 @@ _STOP_S = 10.0
 _COMMANDS_WANTED = 40
 _COMMAND_PAUSE_S = 0.25
 _LAST_COMMAND_S = 6.0
-_GATEWAY = "gw1"
+_GROUP = "group"
 
 Show = Callable[[str], None]
 
@@ -49,7 +49,10 @@ class Demo:
         """
         self._during = during
         self.street = street
-        self.peek = Peek(street.run_dir / "gateway.sqlite")
+        self._peeks = {name: Peek(street.database_of(name)) for name in street.gateways}
+        self._killed: set[str] = set()
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self.peek = self._peeks[street.gateways[0]]
         self._duration_s = duration_s
         self._seed = seed
         self.show = show
@@ -75,11 +78,12 @@ class Demo:
             "--file",
             str(street.run_dir / "subscriber.jsonl"),
         )
-        await self.start_gateway()
+        for name in street.gateways:
+            await self.start_gateway(name)
         await self._until_ready()
         self.commander = commander = Commander(
             street.broker.port,
-            f"kerb/v1/{SITE}/{_GATEWAY}",
+            f"kerb/v1/{SITE}/{street.gateways[0] if len(street.gateways) == 1 else _GROUP}",
             street.run_dir / "commands.jsonl",
             self._seed,
         )
@@ -95,7 +99,10 @@ class Demo:
         commander.close()
         street.stop_measuring()
         await self._settle()
-        await _end(self.gateway)
+        for name, process in self._running.items():
+            if name in self._killed:
+                street.record.write("gateway_gone", gateway=name)
+            await _end(process)
         await asyncio.sleep(0.3)
         await _end(subscriber)
 
@@ -108,22 +115,37 @@ class Demo:
         failing = self.street.failing_lamp()
         return [n for n in lamps if failing is None or n != failing.name] or lamps
 
-    async def start_gateway(self) -> None:
-        """Start the gateway's process, at first or again after a kill."""
-        self.gateway = await self._start(
-            "kerb_gateway", "run", "--config", str(self.street.run_dir / "gateway.toml")
+    @property
+    def gateway(self) -> asyncio.subprocess.Process:
+        """The process of the only gateway, or the first."""
+        return self._running[self.street.gateways[0]]
+
+    async def start_gateway(self, name: str | None = None) -> None:
+        """Start a gateway's process, at first or again after a kill; None: the first."""
+        name = name or self.street.gateways[0]
+        self._killed.discard(name)
+        self._running[name] = await self._start(
+            "kerb_gateway",
+            "run",
+            "--config",
+            str(self.street.config_of(name)),
+            log=self.street.log_of(name),
         )
 
-    async def kill_gateway(self) -> None:
-        """SIGKILL the gateway, as a power cut of the Pi does."""
-        self.gateway.kill()
-        await self.gateway.wait()
+    async def kill_gateway(self, name: str | None = None) -> None:
+        """SIGKILL a gateway, as a power cut of the Pi does; None: the first."""
+        name = name or self.street.gateways[0]
+        self._killed.add(name)
+        process = self._running[name]
+        process.kill()
+        await process.wait()
 
-    async def _start(self, module: str, *arguments: str) -> asyncio.subprocess.Process:
+    async def _start(
+        self, module: str, *arguments: str, log: Path | None = None
+    ) -> asyncio.subprocess.Process:
         environment = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": self.street.bus_address}
-        with (self.street.run_dir / f"{module.split('.')[-1].replace('kerb_', '')}.log").open(
-            "ab"
-        ) as log:
+        path = log or self.street.run_dir / f"{module.split('.')[-1].replace('kerb_', '')}.log"
+        with path.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -131,8 +153,8 @@ class Demo:
                 *arguments,
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=file,
+                stderr=file,
                 start_new_session=True,
             )
         self._processes.append(process)
@@ -141,12 +163,12 @@ class Demo:
     async def _until_ready(self) -> None:
         """Wait until the subscriber listens and the gateway runs; RuntimeError if they do not."""
         deadline = time.monotonic() + _READY_S
-        marks = {"subscriber.log": b"ready", "gateway.log": b"uplink connected"}
-        for name, mark in marks.items():
-            path = self.street.run_dir / name
+        marks = {self.street.run_dir / "subscriber.log": b"ready"}
+        marks |= {self.street.log_of(name): b"uplink connected" for name in self.street.gateways}
+        for path, mark in marks.items():
             while not path.exists() or mark not in path.read_bytes():
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"{name} says nothing of being ready: see {path}")
+                    raise RuntimeError(f"{path.name} says nothing of being ready: see {path}")
                 await asyncio.sleep(0.05)
 
     async def _command(self, commander: Commander, lamps: list[str]) -> None:
@@ -170,7 +192,7 @@ class Demo:
         start = time.monotonic()
         quiet_since = 0.0
         while (passed_s := time.monotonic() - start) < _GRACE_S:
-            gaps, queued = self.peek.waiting()
+            gaps, queued = self._waiting()
             self.show(f"settling: {gaps} gaps, {queued} messages waiting")
             busy = bool(gaps or queued) or not self._all_heard()
             quiet_since = 0.0 if busy else quiet_since or passed_s
@@ -178,11 +200,23 @@ class Demo:
                 return
             await asyncio.sleep(0.5)
 
+    def _alive(self) -> list[Peek]:
+        """What is to be seen of the gateways that run."""
+        return [self._peeks[name] for name, one in self._running.items() if one.returncode is None]
+
+    def _waiting(self) -> tuple[int, int]:
+        """Return (open gap ranges, outbox rows) of all gateways that run."""
+        each = [peek.waiting() for peek in self._alive()]
+        return sum(gaps for gaps, _ in each), sum(queued for _, queued in each)
+
     def _all_heard(self) -> bool:
-        """Whether the gateway has heard from every node since measuring stopped."""
-        known = self.peek.nodes()
+        """Whether a gateway has heard from every node since measuring stopped."""
+        known = [peek.nodes() for peek in self._alive()]
         return all(
-            member.name in known and known[member.name].newest.get("event") == "service"
+            any(
+                member.name in nodes and nodes[member.name].newest.get("event") == "service"
+                for nodes in known
+            )
             for member in self.street.members
         )
 

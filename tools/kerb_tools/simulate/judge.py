@@ -152,7 +152,15 @@ class Judge:
         for what, *row in seen:
             self._at_commit[what](batch, *row)
         for node in batch.began_again:
-            if not any(loss[1] == node and loss[4] is None for loss in batch.losses.values()):
+            # Said with the new stream, or standing since the node fell silent.
+            standing = self._street.disk.execute(
+                "select 1 from losses l join streams s using (stream_no) join nodes n "
+                "using (node_no) where n.node_id = ? and l.last_seq is null "
+                "and l.closed_seq is null and s.stream_no = (select stream_no from streams o "
+                "where o.node_no = n.node_no order by stream_no desc limit 1 offset 1)",
+                [node],
+            ).fetchall()
+            if not standing:
                 self.found("tail not declared", node, "a new epoch ended the old one")
         if batch.readings:
             book, seq = next(iter(batch.readings.values()))

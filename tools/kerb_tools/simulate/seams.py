@@ -17,7 +17,7 @@ from kerb_gateway import app, backfill, commands, ingest, publisher, tails, time
 from kerb_gateway.links import modbus
 from kerb_gateway.store import database
 
-from kerb_tools.simulate.bus import Bus
+from kerb_tools.simulate.bus import Answer, Bus
 from kerb_tools.simulate.coverage import Coverage
 
 _PAUSES: tuple[tuple[Any, str, float], ...] = (
@@ -45,6 +45,7 @@ def exchanged(random: Random, bus: Bus, coverage: Coverage) -> Iterator[None]:
         (commands, "secrets", dice),
         (database, "secrets", dice),
         (modbus, "AsyncModbusSerialClient", bus.open),
+        (modbus, "_ANSWERS", {method: Answer for method in modbus._ANSWERS}),
         (ingest, "classify", coverage.counting(ingest.classify)),
     ]
     with contextlib.ExitStack() as stack:

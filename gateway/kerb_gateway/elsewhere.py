@@ -1,0 +1,56 @@
+"""What other gateways have heard of a node, applied to this gateway's own account of it.
+
+Rule: a peer's word opens gaps and closes them, and never stores a reading; an epoch that it names
+counts only when an advert's MIC proves it. No tail is declared unknown here: who owns the node has
+heard the old epoch's end, or asks the node for it.
+"""
+
+from __future__ import annotations
+
+from kerb_gateway.model import Gap, Node, Stream
+from kerb_gateway.peers import Progress
+from kerb_gateway.progress import Told, close_elsewhere
+from kerb_gateway.store.ledger import Ledger
+
+
+class Elsewhere:
+    """The group's knowledge; without a group it is empty and changes nothing."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._told = Told()
+
+    def hear_of(self, progress: Progress) -> None:
+        """Take what a node's owner says of it."""
+        self._told.take(progress)
+        stream = self._ledger.streams.get((progress.node, progress.epoch))
+        if stream is not None:
+            self.close(stream)
+
+    def candidate(self, node: Node) -> Stream | None:
+        """Return a stream, not yet begun, of an epoch that only the owner has named."""
+        told = self._told.newest(node.node_id)
+        if told is None or (node.node_id, told.epoch) in self._ledger.streams:
+            return None
+        return Stream(0, node, told.epoch)
+
+    def begin(self, node: Node, epoch: int) -> Stream:
+        """Begin the stream that an advert has proved."""
+        stream = self._ledger.begin_stream(node, epoch)
+        self.skip(stream)
+        return stream
+
+    def skip(self, stream: Stream) -> None:
+        """Take the owner's word for how far the node has come: all unheard of it is a gap."""
+        last_seq = self._told.last_seq(stream.node.node_id, stream.epoch)
+        if last_seq > stream.last_seq:
+            stream.gaps.append(Gap(stream.last_seq + 1, last_seq))
+            stream.last_seq = last_seq
+        self.close(stream)
+        self._ledger.touch(stream)
+
+    def close(self, stream: Stream) -> None:
+        """Close what another gateway has delivered: nobody need fetch it again."""
+        delivered_seq = self._told.delivered(stream.node.node_id, stream.epoch)
+        if delivered_seq and stream.gaps and close_elsewhere(stream, delivered_seq):
+            self._ledger.touch(stream)
