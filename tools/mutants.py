@@ -39,6 +39,7 @@ HIL_LAMP = "hil_tests/test_lamp.py"
 STREET = "tools/tests/test_end_to_end.py"
 POWER_STREET = "tools/tests/test_power_street.py"
 COMMANDS = "gateway/tests/test_commands.py"
+CUTS = "tools/tests/test_fault_states.py"
 
 MUTANTS = [
     Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
@@ -260,6 +261,26 @@ MUTANTS = [
            "::test_panics_below_the_application_end_in_safe_mode"),
     Mutant("frost lies below the ADC's floor", "firmware/kerb_node/board.py",
            "if reading_uv < _SMALL_UV:", "if False:", f"{HIL_BIN}::test_frost_is_measured"),
+    # What power cuts of the store must see.
+    Mutant("cuts: commits are not synced", "gateway/kerb_gateway/store/database.py",
+           '"pragma synchronous = full"', '"pragma synchronous = normal"',
+           f"{CUTS}::test_a_part_of_the_power_cut_states_holds"),
+    Mutant("cuts: what a killed gateway left is believed unsynced",
+           "gateway/kerb_gateway/store/database.py",
+           "            _sync_what_was_found(connection)\n", "",
+           f"{CUTS}::test_killed_before_the_sync_and_then_the_power_goes"),
+    Mutant("cuts: readings and outbox rows in two transactions",
+           "gateway/kerb_gateway/store/ledger.py",
+           "            await self._store.write(operations)\n",
+           "            later = [o for o in operations if 'outbox (' in str(o)]\n"
+           "            await self._store.write([o for o in operations if o not in later])\n"
+           "            await self._store.write(later)\n",
+           f"{CUTS}::test_a_part_of_the_power_cut_states_holds"),
+    Mutant("a cancel is forgotten", "gateway/kerb_gateway/publisher.py",
+           "            async with asyncio.timeout(_PAUSE_S):\n"
+           "                await event.wait()\n",
+           "            await asyncio.wait_for(event.wait(), _PAUSE_S)\n",
+           "gateway/tests/test_publisher.py::test_a_stop_that_meets_a_commit_is_not_forgotten"),
 ]  # fmt: skip
 
 

@@ -171,8 +171,10 @@ class Publisher:
             self._freed.clear()
             if len(self._flying) < min(self._window, self._broker.receive_maximum):
                 return
+        # Not wait_for: in Python 3.11 it forgets a cancel that comes together with the event.
         try:
-            await asyncio.wait_for(event.wait(), _PAUSE_S)
+            async with asyncio.timeout(_PAUSE_S):
+                await event.wait()
         except TimeoutError:
             pass
 

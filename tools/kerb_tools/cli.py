@@ -18,6 +18,7 @@ _COMMANDS = {
     "monitor": ("kerb_tools.monitor", "Watch a board's console, or ask for maintenance."),
     "losses": ("kerb_tools.losses", "Say what became of every reading, from a gateway's file."),
     "bench": ("kerb_tools.bench.cli", "Measure: wear of the card, speed."),
+    "faults": ("kerb_tools.faults.cli", "Cut, kill, fill and slow down real parts; count losses."),
     "board": ("kerb_tools.board_tree", "Write build/board/: the tree as it lies on a board."),
     "micropython": ("kerb_tools.micropython", "Find or make the host's MicroPython."),
 }

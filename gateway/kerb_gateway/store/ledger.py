@@ -239,6 +239,11 @@ class Ledger:
         self._next_outbox += 1
 
     @property
+    def next_outbox(self) -> int:
+        """The number of the next outbox row: above every one that was ever used."""
+        return self._next_outbox
+
+    @property
     def waiting(self) -> int:
         """Rows that are not yet committed."""
         return self._batch.size
