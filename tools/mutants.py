@@ -276,6 +276,9 @@ MUTANTS = [
            "            await self._store.write([o for o in operations if o not in later])\n"
            "            await self._store.write(later)\n",
            f"{CUTS}::test_a_part_of_the_power_cut_states_holds"),
+    Mutant("what is about to be sent is superseded", "gateway/kerb_gateway/commands.py",
+           "one.node is node and not one.sent]", "one.node is node]",
+           f"{COMMANDS}::test_what_is_about_to_be_sent_is_not_superseded"),
     Mutant("a cancel is forgotten", "gateway/kerb_gateway/publisher.py",
            "            async with asyncio.timeout(_PAUSE_S):\n"
            "                await event.wait()\n",

@@ -313,12 +313,13 @@ class Commands:
             await self._ingest.commit()
             return
         if not command.sent:
-            # Stored first: after a crash it must be known that the lamp may have got it.
+            # Stored first: after a crash it must be known that the lamp may have got it. From here
+            # on no newer command may supersede it, also while the commit is awaited.
+            command.sent = True
             self._ledger.add(
                 ("update commands set state = 'sent' where command_no = ?", [command.command_no])
             )
             await self._ingest.commit()
-            command.sent = True
         life_s = max(0, min(_LIFE_MAX_S, (command.expires_ms - now_ms) // 1000))
         try:
             status = await self._buses[command.node.bus or ""].exchange(

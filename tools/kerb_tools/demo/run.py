@@ -54,6 +54,8 @@ class Demo:
         self._seed = seed
         self.show = show
         self._processes: list[asyncio.subprocess.Process] = []
+        self.gateway_environment: dict[str, str] = {}  # beside this process's own
+        self.grace_s = _GRACE_S
 
     async def run(self) -> None:
         """Prepare, run for the stated time, let it settle, end everything in order."""
@@ -121,6 +123,8 @@ class Demo:
 
     async def _start(self, module: str, *arguments: str) -> asyncio.subprocess.Process:
         environment = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": self.street.bus_address}
+        if module == "kerb_gateway":
+            environment |= self.gateway_environment
         with (self.street.run_dir / f"{module.split('.')[-1].replace('kerb_', '')}.log").open(
             "ab"
         ) as log:
@@ -169,7 +173,7 @@ class Demo:
         """Wait until nothing is open any more, within the grace."""
         start = time.monotonic()
         quiet_since = 0.0
-        while (passed_s := time.monotonic() - start) < _GRACE_S:
+        while (passed_s := time.monotonic() - start) < self.grace_s:
             gaps, queued = self.peek.waiting()
             self.show(f"settling: {gaps} gaps, {queued} messages waiting")
             busy = bool(gaps or queued) or not self._all_heard()
