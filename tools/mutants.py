@@ -276,6 +276,13 @@ MUTANTS = [
            "            await self._store.write([o for o in operations if o not in later])\n"
            "            await self._store.write(later)\n",
            f"{CUTS}::test_a_part_of_the_power_cut_states_holds"),
+    Mutant("faults: a failed sync is survived", "gateway/kerb_gateway/store/database.py",
+           "if code == sqlite3.SQLITE_FULL:", "if code in (sqlite3.SQLITE_FULL, 10):",
+           "tools/tests/test_fault_streets.py::test_a_part_of_kills_disturbances_and_flash_cuts"),
+    Mutant("faults: a repetition counts as recovery", "tools/kerb_tools/faults/recovery.py",
+           "if reading.identity not in seen:", "if True:",
+           "tools/tests/test_fault_streets.py"
+           "::test_recovery_counts_from_the_fault_to_the_next_new_reading"),
     Mutant("what is about to be sent is superseded", "gateway/kerb_gateway/commands.py",
            "one.node is node and not one.sent]", "one.node is node]",
            f"{COMMANDS}::test_what_is_about_to_be_sent_is_not_superseded"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from kerb_tools.faults import page, report, runner
+from kerb_tools.faults import page, report, runner, simulate
 from kerb_tools.faults.errors import FaultsError
 from kerb_tools.faults.journal import Line, tree_digest
 from kerb_tools.faults.kinds import KINDS, PLANS
@@ -66,7 +66,7 @@ def _positive(text: str) -> int:
 def main(arguments: list[str]) -> int:
     """Run the command; return its exit status."""
     chosen = _parser().parse_args(arguments)
-    plan = PLANS[chosen.plan] if chosen.kind == "plan" else {chosen.kind: chosen.budget}
+    plan = _plan(chosen.plan) if chosen.kind == "plan" else {chosen.kind: chosen.budget}
     bench = chosen.plan if chosen.kind == "plan" else f"faults {chosen.kind}"
     try:
         found = _run(plan, chosen.seed, chosen.work, fresh=chosen.fresh)
@@ -84,6 +84,15 @@ def main(arguments: list[str]) -> int:
     else:
         result.show(Console(file=sys.stdout))
     return 0 if result.ok else 1
+
+
+def _plan(name: str) -> dict[str, int]:
+    """Return a plan's kinds and budgets, without the simulation where there is none."""
+    plan = dict(PLANS[name])
+    if not simulate.is_there():
+        years = plan.pop("simulate")
+        print(f"kerb faults: no `kerb simulate` here: {years} years left out", file=sys.stderr)
+    return plan
 
 
 def _run(plan: dict[str, int], seed: int, work: Path, *, fresh: bool) -> dict[str, list[Line]]:

@@ -98,9 +98,9 @@ class _Job:
             self._outcome.fault("the gateway's wall clock never jumped")
 
     def end(self) -> None:
-        """Give the disk back."""
+        """Give the disk back; lazily, as a reader of the database may not have let it go yet."""
         if self._mounted:
-            subprocess.run(["umount", str(self._disk)], check=True, timeout=30)
+            subprocess.run(["umount", "--lazy", str(self._disk)], check=True, timeout=30)
 
 
 def _mount(path: Path) -> bool:

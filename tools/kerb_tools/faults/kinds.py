@@ -29,13 +29,15 @@ KINDS = {
         Kind("states", "kerb_tools.faults.states", "power-cut states of the store", 1500, 2),
         Kind("kills", "kerb_tools.faults.kills", "SIGKILLs on whole streets", 40, 3),
         Kind("disturb", "kerb_tools.faults.disturb", "disturbances on whole streets", 3, 3),
+        Kind("flash", "kerb_tools.faults.flash_day", "wakes, cut at every flash write", 96, 2),
+        Kind("simulate", "kerb_tools.faults.simulate", "simulated gateway-years", 1, 2),
     )
 }
 
 # What `make faults` and `make campaign` do, in units; the budgeted part is for `make test`.
 PLANS: dict[str, dict[str, int]] = {
-    "faults": {"states": 150_000, "kills": 1_500, "disturb": 54},
-    "campaign": {"states": 500_000, "kills": 5_000, "disturb": 270},
+    "faults": {"states": 150_000, "kills": 1_500, "disturb": 54, "flash": 96, "simulate": 15},
+    "campaign": {"states": 500_000, "kills": 5_000, "disturb": 270, "flash": 480, "simulate": 100},
 }
 
 
