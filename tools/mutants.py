@@ -119,6 +119,11 @@ MUTANTS = [
     Mutant("temperature ignored", "firmware/kerb_node/fill/sound.py",
            "sqrt(1 + temperature_dc / 2731.5)", "sqrt(1 + 150 / 2731.5)",
            f"{HIL_BIN}::test_temperature_is_taken_into_account"),
+    Mutant("a distance between two groups of echoes", "firmware/kerb_node/fill/estimate.py",
+           "    return sorted(values)[(len(values) - 1) // 2]\n",
+           "    ordered, half = sorted(values), len(values) // 2\n"
+           "    return (ordered[half] + ordered[(len(values) - 1) // 2]) / 2\n",
+           "firmware/tests/test_pure_node.py"),
     Mutant("watchdog never started", "firmware/kerb_node/app.py",
            "    supervisor.watch(settings.watchdog_ms)\n", "",
            f"{HIL_BIN}::test_a_frozen_application_is_restarted_by_the_watchdog"),
