@@ -172,29 +172,29 @@ def test_the_command_goes_on_reports_and_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two runs of the same budget: the second finds it met; the page and the JSON hold it."""
-    arguments = ["states", "--budget", "20", "--seed", "3", "--work", str(tmp_path), "--json"]
+    arguments = ["flash", "--budget", "1", "--seed", "3", "--work", str(tmp_path), "--json"]
     try:
-        build(tmp_path)
+        Needs.found()
     except FaultsError as error:
         pytest.skip(str(error))
     assert cli.main(arguments) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[-1])
-    lines = (tmp_path / "states.jsonl").read_text()
+    lines = (tmp_path / "flash.jsonl").read_text()
     assert cli.main(arguments) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
-    assert (tmp_path / "states.jsonl").read_text() == lines
-    assert first["figures"]["states"] >= 20
-    assert {bar["name"] for bar in first["bars"]} == {"states", "states_broken"}
+    assert (tmp_path / "flash.jsonl").read_text() == lines
+    assert first["figures"]["flash"] == 1
+    assert {bar["name"] for bar in first["bars"]} == {"flash", "flash_broken"}
     page = (tmp_path / "report.md").read_text()
-    assert f"| in all | {first['figures']['states']:,} |" in page
-    assert (tmp_path / "states-counts.svg").exists()
-    broken = Outcome(count=20, broken=1, details=["a reading is gone"])
+    assert f"| in all | {first['figures']['flash']:,} |" in page
+    assert (tmp_path / "flash-counts.svg").exists()
+    broken = Outcome(count=1, broken=1, details=["a reading is gone"])
     row = json.loads(lines) | {"seed": 2, "outcome": broken.table()}
-    (tmp_path / "states.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "flash.jsonl").write_text(json.dumps(row) + "\n")
     assert cli.main([*arguments[:-1], "--seed", "2"]) == 1
-    assert "states, seed 2: a reading is gone" in capsys.readouterr().err
+    assert "flash, seed 2: a reading is gone" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.main(["states", "--budget", "0"])
+        cli.main(["flash", "--budget", "0"])
 
 
 def test_sqlite_is_the_installed_one(tmp_path: Path) -> None:
