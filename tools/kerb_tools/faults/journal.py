@@ -12,7 +12,14 @@ from pathlib import Path
 
 from kerb_tools.faults.outcome import Outcome
 
-_PARTS = ("shared", "gateway/kerb_gateway", "tools/kerb_tools", "tools/kerb_sim", "firmware")
+_PARTS = (
+    "shared",
+    "gateway/kerb_gateway",
+    "tools/kerb_tools",
+    "tools/kerb_sim",
+    "tools/kerb_check",
+    "firmware",
+)
 
 
 @dataclass(frozen=True)
