@@ -1,6 +1,6 @@
 # `make help` lists what there is. Each target does its own set-up.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint typecheck mutants faults planted fuzz board docs lock clean
+.PHONY: help setup demo test lint typecheck mutants faults campaign planted fuzz board docs lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -35,8 +35,11 @@ test: $(STAMP) ## everything that a change must pass
 mutants: $(STAMP) ## break each mechanism on purpose and expect its test to fail
 	@$(PY) tools/mutants.py
 
-faults: $(STAMP) ## 15 gateway-years of simulated faults; options: make faults FAULTS="--seed 100"
-	@$(VENV)/bin/kerb simulate --years 15 --json $(FAULTS)
+faults: $(STAMP) ## power cuts, kills and disturbances on real parts, < 60 minutes; goes on where it stopped
+	@$(VENV)/bin/kerb faults plan faults $(FAULTS)
+
+campaign: $(STAMP) ## the same overnight, three and more times as much; goes on where it stopped
+	@$(VENV)/bin/kerb faults plan campaign --work build/campaign $(FAULTS)
 
 planted: $(STAMP) ## plant known bugs and let the simulation find each of them
 	@$(PY) tools/planted.py

@@ -62,6 +62,7 @@ PROGRESS = "gateway/tests/test_progress.py"
 GROUP = "gateway/tests/test_group.py"
 GROUP_STREET = "tools/tests/test_group_street.py"
 KILLED = "test_the_owner_is_killed_with_readings_that_it_never_delivered"
+CUTS = "tools/tests/test_fault_states.py"
 
 MUTANTS = [
     Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
@@ -140,6 +141,11 @@ MUTANTS = [
     Mutant("temperature ignored", "firmware/kerb_node/fill/sound.py",
            "sqrt(1 + temperature_dc / 2731.5)", "sqrt(1 + 150 / 2731.5)",
            f"{HIL_BIN}::test_temperature_is_taken_into_account"),
+    Mutant("a distance between two groups of echoes", "firmware/kerb_node/fill/estimate.py",
+           "    return sorted(values)[(len(values) - 1) // 2]\n",
+           "    ordered, half = sorted(values), len(values) // 2\n"
+           "    return (ordered[half] + ordered[(len(values) - 1) // 2]) / 2\n",
+           "firmware/tests/test_pure_node.py"),
     Mutant("watchdog never started", "firmware/kerb_node/app.py",
            "    supervisor.watch(settings.watchdog_ms)\n", "",
            f"{HIL_BIN}::test_a_frozen_application_is_restarted_by_the_watchdog"),
@@ -287,6 +293,9 @@ MUTANTS = [
     Mutant("checker trusts repeated content", "tools/kerb_check/readings.py",
            "    changed = differences(before.content, reading.content, times=times)\n",
            "    changed = []\n", "tools/tests/test_checker.py"),
+    Mutant("checker trusts the clock of a slow machine", "tools/kerb_check/alignment.py",
+           "    if burst.counter is not None:\n", "    if False:\n",
+           "tools/tests/test_checker.py"),
     # What the whole streets of `make test` must see by themselves.
     Mutant("street: gaps forgotten at a restart", "gateway/kerb_gateway/store/ledger.py",
            "numbered[stream_no].gaps.append(Gap(first_seq, last_seq))",
@@ -462,6 +471,43 @@ MUTANTS = [
     Mutant("street: a dead owner keeps its nodes", "gateway/kerb_gateway/leases.py",
            "any(now_ms < other.until_ms for other in self.others.values())",
            "bool(self.others)", f"{GROUP_STREET}::{KILLED}"),
+    # What power cuts of the store must see.
+    Mutant("cuts: commits are not synced", "gateway/kerb_gateway/store/database.py",
+           '"pragma synchronous = full"', '"pragma synchronous = normal"',
+           f"{CUTS}::test_a_part_of_the_power_cut_states_holds"),
+    Mutant("cuts: what a killed gateway left is believed unsynced",
+           "gateway/kerb_gateway/store/database.py",
+           "            _sync_what_was_found(connection)\n", "",
+           f"{CUTS}::test_killed_before_the_sync_and_then_the_power_goes"),
+    Mutant("cuts: readings and outbox rows in two transactions",
+           "gateway/kerb_gateway/store/ledger.py",
+           "            await self._store.write(operations)\n",
+           "            later = [o for o in operations if 'outbox (' in str(o)]\n"
+           "            await self._store.write([o for o in operations if o not in later])\n"
+           "            await self._store.write(later)\n",
+           f"{CUTS}::test_a_part_of_the_power_cut_states_holds"),
+    Mutant("faults: a failed sync is survived", "gateway/kerb_gateway/store/database.py",
+           "if code == sqlite3.SQLITE_FULL:", "if code in (sqlite3.SQLITE_FULL, 10):",
+           "tools/tests/test_fault_streets.py::test_a_part_of_kills_disturbances_and_flash_cuts"),
+    Mutant("faults: a number is used before it is reserved", "firmware/kerb_node/sequence.py",
+           "            self._store.set_int(_KEY, self.block_end)\n", "",
+           "tools/tests/test_fault_streets.py::test_a_part_of_kills_disturbances_and_flash_cuts"),
+    Mutant("faults: a repetition counts as recovery", "tools/kerb_tools/faults/recovery.py",
+           "if reading.identity not in seen:", "if True:",
+           "tools/tests/test_fault_streets.py"
+           "::test_recovery_counts_from_the_fault_to_the_next_new_reading"),
+    Mutant("what is new overtakes what is sent again", "gateway/kerb_gateway/uplink/mqtt.py",
+           "        self.on_connection(True, kept)\n",
+           "        self.on_connection(True, kept)\n        self.connected.set()\n",
+           "gateway/tests/test_uplink_order.py"),
+    Mutant("what is about to be sent is superseded", "gateway/kerb_gateway/commands.py",
+           "one.node is node and not one.sent]", "one.node is node]",
+           f"{COMMANDS}::test_what_is_about_to_be_sent_is_not_superseded"),
+    Mutant("a cancel is forgotten", "gateway/kerb_gateway/publisher.py",
+           "            async with asyncio.timeout(_PAUSE_S):\n"
+           "                await event.wait()\n",
+           "            await asyncio.wait_for(event.wait(), _PAUSE_S)\n",
+           "gateway/tests/test_publisher.py::test_a_stop_that_meets_a_commit_is_not_forgotten"),
 ]  # fmt: skip
 
 

@@ -44,6 +44,9 @@ def test_qualities():
     assert burst([1000, 1001, None, None, None, None, None])[2] == estimate.UNCERTAIN
     assert burst([1000] * 7, same_count=24)[2] == estimate.STUCK
     assert burst([900, 960, 1020, 1080, 1000, 940, 1060])[2] == estimate.UNCERTAIN
+    # Half of a burst are ghosts: what nothing has reflected is no distance.
+    distance_mm, _, quality, _ = burst([1900, 3420, None, 3422, 1902, 3424, 1901])
+    assert abs(distance_mm - 1901) <= 2 and quality == estimate.UNCERTAIN
 
 
 class Store:

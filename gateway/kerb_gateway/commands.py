@@ -222,6 +222,7 @@ class Commands:
     async def run(self) -> None:
         """Store what comes and carry what is open, for ever."""
         while True:
+            # Not wait_for: in Python 3.11 it forgets a cancel that comes together with a message.
             try:
                 async with asyncio.timeout(_TICK_S):
                     message, ack = await self._queue.get()

@@ -400,6 +400,7 @@ class Ingest:
     async def run(self) -> None:
         """Commit every interval, or sooner when an event or a full batch asks for it."""
         while True:
+            # Not wait_for: in Python 3.11 it forgets a cancel that comes together with the event.
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._due.wait()

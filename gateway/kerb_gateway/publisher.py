@@ -238,8 +238,8 @@ class Publisher:
             self._freed.clear()
             if self._room() > 0:
                 return
+        # Not wait_for: in Python 3.11 it forgets a cancel that comes together with the event.
         try:
-            # Not wait_for(): before Python 3.12 it forgets a cancellation that meets the event.
             async with asyncio.timeout(_PAUSE_S):
                 await event.wait()
         except TimeoutError:

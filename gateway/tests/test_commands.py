@@ -186,3 +186,25 @@ def test_a_lost_answer_is_settled_by_the_lamps_own_word(tmp_path: Path) -> None:
         await again.store.close()
 
     asyncio.run(story())
+
+
+def test_what_is_about_to_be_sent_is_not_superseded(tmp_path: Path) -> None:
+    """A newer command comes while the older one's commit is awaited: both are carried out."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        lamp = LampInMemory()
+        commands = commands_of(parts, lamp)
+        await commands.resume()
+        await commands._accept(Message(payload("older")))
+        async with parts.ingest._lock:  # a slow disk: the next commit has to wait
+            await commands._carry()
+            newer = asyncio.ensure_future(commands._accept(Message(payload("newer"))))
+            await asyncio.sleep(0.05)
+        await newer
+        results = await until(parts, commands, lambda found: len(found) == 2)
+        assert [one["result"] for one in results] == ["applied", "applied"]
+        assert [one["command_id"] for one in results] == ["older", "newer"]
+        await parts.store.close()
+
+    asyncio.run(story())

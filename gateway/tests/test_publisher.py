@@ -169,6 +169,33 @@ def test_a_refusal_of_the_moment_is_borne_with_pauses_and_an_end(tmp_path: Path)
     asyncio.run(story())
 
 
+def test_a_stop_that_meets_a_commit_is_not_forgotten(tmp_path: Path) -> None:
+    """wait_for of Python 3.11 swallows a cancel that comes with the event; 3.12 does not."""
+
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 0)
+        committed = asyncio.Event()
+        publisher = Publisher(
+            await outbox_of(store),
+            ScriptedBroker(),
+            committed,
+            log,
+            in_flight=5,
+            mark_s=60,
+            bury=bury_in(store),
+            batch=ALONE,
+        )
+        task = asyncio.ensure_future(publisher.run())
+        await asyncio.sleep(0.2)
+        committed.set()
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled()
+        await store.close()
+
+    asyncio.run(story())
+
+
 def test_pauses_grow_and_end() -> None:
     hold = Hold(Patience(first_s=1, last_s=60))
     now_s, pauses = 100.0, []

@@ -126,7 +126,8 @@ def test_our_callbacks_hand_over_and_nothing_else() -> None:
         if isinstance(target, ast.Attribute) and target.attr.startswith("on_")
     }
     assert set(callbacks) == {
-        "on_connect", "on_connect_fail", "on_disconnect", "on_publish", "on_message",
+        "on_connect", "on_connect_fail", "on_subscribe", "on_disconnect", "on_publish",
+        "on_message",
     }  # fmt: skip
     for name, value in callbacks.items():
         if value.startswith("lambda"):

@@ -33,6 +33,7 @@ class Burst:
     distance_true_mm: float
     fill_true_pct: float
     interrupted: bool = False  # the power went before this wake ended
+    counter: int | None = None  # what the same wake advertised first after it
 
 
 @dataclass
@@ -78,6 +79,7 @@ def read(path: Path) -> World:
     world = World()
     session: dict[str, tuple[int, float]] = {}
     pings: dict[str, list[dict[str, Any]]] = {}
+    counters: dict[str, int] = {}
     for row in jsonl.read(path, closing="measuring_stopped"):
         kind, node = row["type"], str(row.get("node", ""))
         if kind == "node":
@@ -88,7 +90,7 @@ def read(path: Path) -> World:
             world.boots[node] = []
             world.power_cuts[node] = []
         elif kind == "boot":
-            _close_burst(world, pings.pop(node, []), session, interrupted=True)
+            _close_burst(world, pings.pop(node, []), session, counters, interrupted=True)
             world.boots[node].append(row["t_s"])
             if row["cause"] != "deep_sleep":
                 before = session.get(node, (-1, 0.0))[0]
@@ -96,18 +98,20 @@ def read(path: Path) -> World:
         elif kind == "ping":
             held = pings.setdefault(node, [])
             if held and held[-1]["wake_no"] != row["wake_no"]:
-                _close_burst(world, pings.pop(node), session)
+                _close_burst(world, pings.pop(node), session, counters)
             pings.setdefault(node, []).append(row)
         elif kind == "sleep":
-            _close_burst(world, pings.pop(node, []), session)
+            _close_burst(world, pings.pop(node, []), session, counters)
         elif kind == "power_cut":
-            _close_burst(world, pings.pop(node, []), session, interrupted=True)
+            _close_burst(world, pings.pop(node, []), session, counters, interrupted=True)
             world.power_cuts[node].append(row["t_s"])
         elif kind == "lamp":
             world.lamps[node].append(Lamp(row["t_s"], row["light_pct"]))
         elif kind == "lamp_fault":
             _lamp_fault(world.lamp_faults[node], row)
         elif kind == "advert":
+            if pings.get(node):
+                counters.setdefault(node, row["counter"])
             advert = (node, row["counter"])
             world.adverts.setdefault(advert, row["t_s"])
             world.advert_sessions.setdefault(advert, set()).add(session.get(node, (0, 0.0))[0])
@@ -119,7 +123,7 @@ def read(path: Path) -> World:
             world.stopped_t_s = row["t_s"]
     for held in pings.values():
         # A wake that the end of the run cut off may not have stored its reading.
-        _close_burst(world, held, session, interrupted=True)
+        _close_burst(world, held, session, counters, interrupted=True)
     return world
 
 
@@ -137,6 +141,7 @@ def _close_burst(
     world: World,
     pings: list[dict[str, Any]],
     session: dict[str, tuple[int, float]],
+    counters: dict[str, int],
     *,
     interrupted: bool = False,
 ) -> None:
@@ -155,5 +160,6 @@ def _close_burst(
             distance_true_mm=median(ping["distance_true_mm"] for ping in pings),
             fill_true_pct=median(ping["fill_true_pct"] for ping in pings),
             interrupted=interrupted,
+            counter=counters.pop(last["node"], None),
         )
     )

@@ -124,3 +124,8 @@ class Broker:
         """Stop the process without ending it: it takes what is sent and answers nothing."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen process go on."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGCONT)

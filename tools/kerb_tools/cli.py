@@ -20,6 +20,7 @@ _COMMANDS = {
     "fuzz": ("kerb_tools.fuzz.cli", "Give every decoder a stranger's bytes and keep what breaks."),
     "bench": ("kerb_tools.bench.cli", "Measure: wear of the card, speed."),
     "simulate": ("kerb_tools.simulate.cli", "Live years of a gateway in minutes, from a seed."),
+    "faults": ("kerb_tools.faults.cli", "Cut, kill, fill and slow down real parts; count losses."),
     "board": ("kerb_tools.board_tree", "Write build/board/: the tree as it lies on a board."),
     "micropython": ("kerb_tools.micropython", "Find or make the host's MicroPython."),
 }

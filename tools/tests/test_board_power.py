@@ -72,3 +72,19 @@ def test_a_crashing_application_ends_in_safe_mode(tmp_path: Path) -> None:
         assert image.readings[0].content["quality"] == "not_measured"
 
     asyncio.run(story())
+
+
+def test_a_board_that_was_falling_asleep_stays_off_after_a_power_cut(tmp_path: Path) -> None:
+    """Else its alarm starts a second chip beside the one that the power brings back."""
+
+    async def story() -> None:
+        board = bin_board(tmp_path / "node", BareWorld())
+        await board.power_on()
+        board._on_sleep(50, [], 0)  # asked for, and not yet carried out
+        await board.power_cut()
+        await asyncio.sleep(0.5)
+        assert board.state == "off"
+        assert board.counts == {"power_on": 1}
+        await board.close()
+
+    asyncio.run(story())

@@ -184,6 +184,28 @@ def test_a_harmless_repetition_is_counted_and_good(tmp_path: Path) -> None:
     assert verdict.figures["duplicates"] == 1
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_advert_names_its_burst_where_a_slow_clock_does_not(
+    tmp_path: Path, heard: bool
+) -> None:
+    """On a loaded machine a board's uptime falls behind: what was advertised still tells."""
+    run = Run()
+    late: Rows = []
+    for row in run.world:
+        if row["type"] in ("ping", "sleep"):
+            row = row | {"t_s": 100 + (row["t_s"] - 100) * 1.8}
+        if row["type"] == "sleep" and heard:
+            seq = sum(one["type"] == "sleep" for one in late) + 1
+            late.append({"type": "advert", "node": BIN, "counter": seq, "t_s": row["t_s"]})
+        late.append(row)
+    run.world = late
+    for row in run.messages:
+        row.pop("time", None)  # such a machine states no range either
+    run.write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good is heard, verdict.findings
+
+
 def drop_delivered(run: Run) -> None:
     del run.messages[4]
 

@@ -27,11 +27,9 @@ _STUCK_WAKES = 24  # the very same microsecond in that many wakes in a row: no r
 
 
 def _median(values):
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return ordered[middle]
-    return (ordered[middle - 1] + ordered[middle]) / 2
+    # Of an even number the nearer one: ghosts only come late, and between two groups of echoes
+    # there is nothing that could have sent one.
+    return sorted(values)[(len(values) - 1) // 2]
 
 
 def inliers(values_mm):
@@ -72,6 +70,6 @@ def estimate(echoes_us, temperature_dc, blind_zone_mm, reach_mm, same_count):
     quality = GOOD
     if same_count >= _STUCK_WAKES:
         quality = STUCK
-    elif 2 * len(kept) < len(echoes_us) or sigma_mm > _UNCERTAIN_SIGMA_MM:
+    elif 2 * len(kept) <= len(echoes_us) or sigma_mm > _UNCERTAIN_SIGMA_MM:
         quality = UNCERTAIN
     return int(mean + 0.5), sigma_mm, quality, len(kept)

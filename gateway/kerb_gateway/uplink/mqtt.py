@@ -102,6 +102,7 @@ class Uplink:
         client.max_inflight_messages_set(0)
         client.on_connect = self._connected
         client.on_connect_fail = lambda *_: self._hand_over(self._failed, "no connection")
+        client.on_subscribe = lambda *_: self._hand_over(self.connected.set)
         client.on_disconnect = self._disconnected
         client.on_publish = self._published
         client.on_message = self._arrived
@@ -158,6 +159,8 @@ class Uplink:
             return
         self._broken_handshakes = 0
         self.receive_maximum, self.maximum_packet_bytes = limits
+        # paho calls on_connect before it sends again what is unacknowledged. The answer to this
+        # comes after that: only then may anything new follow, or it would overtake what is older.
         self._client.subscribe([(self._commands, 1), *self.watched])
         self.on_connection(True, kept)
         # QoS 0: the broker's Receive Maximum counts the others, and the whole of it is the rows'.
@@ -168,7 +171,6 @@ class Uplink:
             port=self._port,
             protocol=self.protocol,
         )
-        self.connected.set()
 
     def _on_disconnected(self, why: str) -> None:
         if self.connected.is_set():

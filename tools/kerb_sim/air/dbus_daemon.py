@@ -1,11 +1,14 @@
 """A private D-Bus: the one that the gateway under test takes for the system bus.
 
-Rule: its socket lies in the run's own directory and nothing outside it is spoken to.
+Rule: its socket lies in the run's own directory, or, where that makes a name too long for a socket,
+in a directory of its own; nothing else is spoken to.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from pathlib import Path
 
 _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -22,20 +25,28 @@ _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configura
 </busconfig>
 """
 _START_S = 5.0
+_NAME_MAX_BYTES = 100  # unix(7): sun_path has 108, and dbus-daemon adds to it
 
 
 class DbusDaemon:
     """A running dbus-daemon; `address` is what DBUS_SYSTEM_BUS_ADDRESS must say."""
 
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, address: str, spare: Path | None = None
+    ) -> None:
+        """spare: a directory that goes with the daemon."""
         self._process = process
+        self._spare = spare
         self.address = address
 
     @classmethod
     async def start(cls, program: Path, directory: Path) -> DbusDaemon:
         """Start `program` with its socket in `directory`; RuntimeError if it does not come up."""
         directory.mkdir(parents=True, exist_ok=True)
-        socket = directory / "bus"
+        socket, spare = directory / "bus", None
+        if len(str(socket).encode()) > _NAME_MAX_BYTES:
+            spare = Path(tempfile.mkdtemp(prefix="kerb-bus-"))
+            socket = spare / "bus"
         socket.unlink(missing_ok=True)
         config = directory / "bus.conf"
         config.write_text(_CONFIG.format(socket=socket))
@@ -49,7 +60,7 @@ class DbusDaemon:
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
-        daemon = cls(process, f"unix:path={socket}")
+        daemon = cls(process, f"unix:path={socket}", spare)
         deadline = asyncio.get_running_loop().time() + _START_S
         while not await _takes_connections(socket):
             if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
@@ -63,6 +74,8 @@ class DbusDaemon:
         if self._process.returncode is None:
             self._process.terminate()
         await self._process.wait()
+        if self._spare is not None:
+            shutil.rmtree(self._spare, ignore_errors=True)
 
 
 async def _takes_connections(socket: Path) -> bool:

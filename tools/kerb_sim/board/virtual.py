@@ -221,7 +221,9 @@ class VirtualBoard:
         await self._stop("off")
         await self._start("deep_sleep", reason)
 
-    async def _sleep(self, duration_ms: int) -> None:
+    async def _sleep(self, duration_ms: int, chip: ChipProcess | None) -> None:
+        if self._chip is not chip:
+            return  # the power went in the meantime: nobody is left to sleep
         await self._stop("sleeping")
         self._world.slept(duration_ms)
         self._timer = self._later(self._alarm(duration_ms / 1000))
@@ -233,7 +235,9 @@ class VirtualBoard:
         await asyncio.sleep(duration_s)
         await self._wake(_TIMER_WAKE)
 
-    async def _restart(self, cause: str) -> None:
+    async def _restart(self, cause: str, chip: ChipProcess | None) -> None:
+        if self._chip is not chip:
+            return
         await self._stop("off")
         await self._start(cause)
 
@@ -242,7 +246,9 @@ class VirtualBoard:
         await self._stop("off", watched=True)
         await self._start("soft")
 
-    async def _die(self) -> None:
+    async def _die(self, chip: ChipProcess | None) -> None:
+        if self._chip is not chip:
+            return
         await self._stop("dead")
         self.spec.rtc_path.unlink(missing_ok=True)
         self._world.power_lost()
@@ -319,17 +325,17 @@ class VirtualBoard:
     def _on_sleep(self, duration_ms: int, wake_pins: list[list[int]], writes: int) -> Any:
         self.flash_writes += writes
         self._wake_pins = wake_pins
-        self._later(self._sleep(duration_ms))
+        self._later(self._sleep(duration_ms, self._chip))
         return Ellipsis
 
     def _on_reset(self, cause: str, writes: int) -> Any:
         self.flash_writes += writes
-        self._later(self._restart(cause))
+        self._later(self._restart(cause, self._chip))
         return Ellipsis
 
     def _on_power_lost(self, writes: int) -> Any:
         self.flash_writes += writes
-        self._later(self._die())
+        self._later(self._die(self._chip))
         return Ellipsis
 
     def _on_wdt(self, timeout_ms: int) -> None:
@@ -346,7 +352,7 @@ class VirtualBoard:
         if timeout_ms:
             loop = asyncio.get_running_loop()
             self._watchdog = loop.call_later(
-                timeout_ms / 1000, lambda: self._later(self._restart("watchdog"))
+                timeout_ms / 1000, lambda: self._later(self._restart("watchdog", self._chip))
             )
 
     def _tell(self, name: str, connection: int, detail: Any) -> None:

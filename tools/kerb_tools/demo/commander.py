@@ -30,9 +30,11 @@ class Commander:
         self._file = file.open("w", encoding="utf-8")
         self._random = random.Random(seed)
         self.sent = 0
+        self.taken = 0  # by the broker
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id="kerb-commander", clean_session=False
         )
+        self._client.on_publish = self._acknowledged
         self._client.reconnect_delay_set(1, 2)
         self._client.connect_async("127.0.0.1", port, keepalive=5)
         self._client.loop_start()
@@ -59,6 +61,9 @@ class Commander:
         self._write({"t_s": _now_s(), "node": lamp} | command)
         self._client.publish(f"{self._base}/{lamp}/cmd", json.dumps(command), qos=1)
         return str(command["command_id"])
+
+    def _acknowledged(self, *_: Any) -> None:
+        self.taken += 1
 
     def _write(self, row: dict[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")

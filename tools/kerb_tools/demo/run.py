@@ -57,6 +57,8 @@ class Demo:
         self._seed = seed
         self.show = show
         self._processes: list[asyncio.subprocess.Process] = []
+        self.gateway_environment: dict[str, str] = {}  # beside this process's own
+        self.grace_s = _GRACE_S
 
     async def run(self) -> None:
         """Prepare, run for the stated time, let it settle, end everything in order."""
@@ -144,6 +146,8 @@ class Demo:
         self, module: str, *arguments: str, log: Path | None = None
     ) -> asyncio.subprocess.Process:
         environment = os.environ | {"DBUS_SYSTEM_BUS_ADDRESS": self.street.bus_address}
+        if module == "kerb_gateway":
+            environment |= self.gateway_environment
         path = log or self.street.run_dir / f"{module.split('.')[-1].replace('kerb_', '')}.log"
         with path.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
@@ -191,7 +195,7 @@ class Demo:
         """Wait until nothing is open any more, within the grace."""
         start = time.monotonic()
         quiet_since = 0.0
-        while (passed_s := time.monotonic() - start) < _GRACE_S:
+        while (passed_s := time.monotonic() - start) < self.grace_s:
             gaps, queued = self._waiting()
             self.show(f"settling: {gaps} gaps, {queued} messages waiting")
             busy = bool(gaps or queued) or not self._all_heard()

@@ -1,0 +1,1 @@
+"""The preloaded library: its C source, and what builds and steers it."""

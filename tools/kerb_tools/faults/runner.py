@@ -1,0 +1,74 @@
+"""Runs jobs of a kind side by side until the budget is met, and goes on where it was ended.
+
+Rule: seeds are taken in order, so the same first seed and budget mean the same jobs; what a job
+found is on disk before the next one is begun.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from kerb_tools.faults.errors import FaultsError
+from kerb_tools.faults.journal import Journal, Line
+from kerb_tools.faults.kinds import KINDS, run_job
+from kerb_tools.faults.outcome import Outcome
+
+Progress = Callable[[int], None]
+
+
+def run(
+    name: str,
+    *,
+    budget: int,
+    seed: int,
+    work: Path,
+    tree: str,
+    progress: Progress = lambda done: None,
+) -> list[Line]:
+    """Return the lines of all jobs that make up the budget; FaultsError if one cannot run."""
+    kind = KINDS[name]
+    journal = Journal(work, name, tree)
+    lines = journal.read(seed)
+    done = sum(line.outcome.count for line in lines)
+    progress(done)
+    taken = {line.seed for line in lines}
+    seeds = (number for number in itertools.count(seed) if number not in taken)
+    running: dict[Future[tuple[Outcome, float]], tuple[int, int]] = {}
+    context = multiprocessing.get_context("spawn")  # threads and forks do not go together
+    with ProcessPoolExecutor(kind.workers, mp_context=context) as pool:
+        while done < budget or running:
+            promised = done + sum(portion for _, portion in running.values())
+            while len(running) < kind.workers and promised < budget:
+                portion = min(kind.portion, budget - promised)
+                number = next(seeds)
+                running[pool.submit(_timed, name, number, portion, str(work))] = (number, portion)
+                promised += portion
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number, _ = running.pop(future)
+                line = _line(name, number, future)
+                journal.append(line)
+                lines.append(line)
+                done += line.outcome.count
+                progress(done)
+    return sorted(lines, key=lambda line: line.seed)
+
+
+def _line(name: str, seed: int, future: Future[tuple[Outcome, float]]) -> Line:
+    try:
+        outcome, took_s = future.result()
+    except BrokenProcessPool as error:
+        raise FaultsError(f"{name}, seed {seed}: the job's process died") from error
+    if not outcome.count:
+        raise FaultsError(f"{name}, seed {seed}: nothing came of it")
+    return Line(seed, took_s, outcome)
+
+
+def _timed(name: str, seed: int, portion: int, work: str) -> tuple[Outcome, float]:
+    began = time.monotonic()
+    return run_job(name, seed, portion, work), time.monotonic() - began

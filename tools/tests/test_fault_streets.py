@@ -1,0 +1,210 @@
+"""A part of the campaign on whole streets, and what the streets' own parts do."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+from kerb_check.model import SourceError
+from kerb_tools.faults import cli
+from kerb_tools.faults.disturbances import (
+    DISTURBANCES,
+    disk_full,
+    failed_sync,
+    half_open,
+)
+from kerb_tools.faults.errors import FaultsError
+from kerb_tools.faults.kinds import run_job
+from kerb_tools.faults.library.build import build, environment
+from kerb_tools.faults.library.control import Control
+from kerb_tools.faults.outcome import Outcome
+from kerb_tools.faults.proxy import Proxy
+from kerb_tools.faults.recovery import Fault, measure
+from kerb_tools.faults.rig import Needs
+
+
+def seed_of(disturbance: object) -> int:
+    """Return the first seed whose job has this disturbance."""
+    return 1 + list(DISTURBANCES).index(disturbance)  # type: ignore[arg-type]
+
+
+def test_a_part_of_kills_disturbances_and_flash_cuts(tmp_path: Path) -> None:
+    """Side by side: kills at random moments, a full and a failing disk, a half-open connection."""
+    try:
+        Needs.found()
+        build(tmp_path)
+    except FaultsError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    jobs = [
+        ("kills", 3, 6),
+        ("disturb", seed_of(disk_full), 1),
+        ("disturb", seed_of(failed_sync), 1),
+        ("disturb", seed_of(half_open), 1),
+        ("flash", 2, 4),
+    ]
+    found = Outcome()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(jobs), mp_context=context) as pool:
+        futures = [pool.submit(run_job, *job, str(tmp_path / job[0])) for job in jobs]
+        for future in futures:
+            found.take(future.result())
+    assert found.broken == 0, found.details
+    assert found.count >= 6 + 3 + 4
+    assert found.counts["unaccounted"] == 0
+    assert found.counts["cuts: deep_sleep"] > 4
+    assert {"disk full, ms", "half-open connection, ms"} <= found.samples.keys()
+
+
+def test_switches_act_on_the_directory_and_on_nothing_else(tmp_path: Path) -> None:
+    """A sync that fails, a write that fails, and a wall clock that is wrong, in a real process."""
+    try:
+        library = build(tmp_path)
+    except FaultsError as error:
+        pytest.skip(str(error))
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    control = Control(tmp_path / "control")
+    code = f"""
+import json, os, time
+def tried(path, act):
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        act(fd)
+        return 0
+    except OSError as error:
+        return error.errno
+    finally:
+        os.close(fd)
+print(json.dumps([
+    tried({str(inside / "a")!r}, os.fsync), tried({str(outside / "a")!r}, os.fsync),
+    tried({str(inside / "b")!r}, lambda fd: os.write(fd, b"x")),
+    time.time_ns() // 1_000_000, int(time.time()), time.clock_gettime(time.CLOCK_BOOTTIME)]))
+"""
+
+    def look() -> list[float]:
+        extra = environment(library, inside, control=tmp_path / "control")
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | extra, capture_output=True, check=True
+        )
+        values: list[float] = json.loads(done.stdout)
+        return values
+
+    assert look()[:3] == [0, 0, 0]
+    assert control.syncs == 1
+    control.sync_error(errno.EIO)
+    control.write_error(errno.ENOSPC)
+    control.wall_offset(-20 * 365 * 86400 * 1000 - 250)
+    sync_in, sync_out, write_in, wall_ms, wall_s, boottime_s = look()
+    assert (sync_in, sync_out, write_in) == (errno.EIO, 0, errno.ENOSPC)
+    years = (time.time() * 1000 - wall_ms) / (365 * 86400 * 1000)
+    assert 19.9 < years < 20.1
+    assert abs(wall_ms / 1000 - wall_s) < 2
+    assert 0 <= time.clock_gettime(time.CLOCK_BOOTTIME) - boottime_s < 60
+    control.close()
+
+
+def test_a_half_open_connection_stays_silent_and_a_new_one_is_carried() -> None:
+    async def story() -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(100):
+                writer.write(data)
+            writer.close()
+
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        proxy = Proxy(server.sockets[0].getsockname()[1])
+        await proxy.start()
+
+        async def answer(link: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
+            link[1].write(b"hello")
+            return await asyncio.wait_for(link[0].read(100), 0.5)
+
+        old = await asyncio.open_connection("127.0.0.1", proxy.port)
+        assert await answer(old) == b"hello"
+        proxy.half_open()
+        with pytest.raises(TimeoutError):
+            await answer(old)  # neither an answer nor an end
+        new = await asyncio.open_connection("127.0.0.1", proxy.port)
+        assert await answer(new) == b"hello"
+        new[1].close()
+        await proxy.stop()
+        server.close()
+
+    asyncio.run(story())
+
+
+def test_recovery_counts_from_the_fault_to_the_next_new_reading(tmp_path: Path) -> None:
+    def row(t_s: float, node: str, seq: int) -> dict[str, object]:
+        payload = {"node": node, "epoch": 1, "seq": seq}
+        return {"t_s": t_s, "topic": "kerb/v1/s/g/n/reading", "payload": payload, "text": None}
+
+    rows: list[dict[str, object]] = [{"type": "begin", "t_s": 0.0}]
+    rows += [row(1.0, "aa", 1), row(3.0, "aa", 1), row(4.0, "bb", 1), row(6.5, "aa", 2)]
+    rows += [{"type": "end", "t_s": 9.0}]
+    (tmp_path / "subscriber.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    outcome = Outcome()
+    faults = [
+        Fault("gateway killed", 2.0, 2.5),  # what comes at 3.0 was there before
+        Fault("bin killed", 2.0, 2.5, frozenset({"aa"})),
+        Fault("bin killed", 7.0, 7.0, frozenset({"aa"})),
+    ]
+    measure(tmp_path, faults, outcome)
+    assert outcome.samples == {"gateway killed, ms": [2000], "bin killed, ms": [4500]}
+    assert outcome.counts == {"recoveries not seen": 1}
+    (tmp_path / "subscriber.jsonl").write_text(json.dumps(rows[0]))
+    with pytest.raises(SourceError):
+        measure(tmp_path, faults, outcome)
+
+
+def test_the_command_goes_on_reports_and_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two runs of the same budget: the second finds it met; the page and the JSON hold it."""
+    arguments = ["flash", "--budget", "1", "--seed", "3", "--work", str(tmp_path), "--json"]
+    try:
+        Needs.found()
+    except FaultsError as error:
+        pytest.skip(str(error))
+    assert cli.main(arguments) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    lines = (tmp_path / "flash.jsonl").read_text()
+    assert cli.main(arguments) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
+    assert (tmp_path / "flash.jsonl").read_text() == lines
+    assert first["figures"]["flash"] == 1
+    assert {bar["name"] for bar in first["bars"]} == {"flash", "flash_broken"}
+    page = (tmp_path / "report.md").read_text()
+    assert f"| in all | {first['figures']['flash']:,} |" in page
+    assert (tmp_path / "flash-counts.svg").exists()
+    broken = Outcome(count=1, broken=1, details=["a reading is gone"])
+    row = json.loads(lines) | {"seed": 2, "outcome": broken.table()}
+    (tmp_path / "flash.jsonl").write_text(json.dumps(row) + "\n")
+    assert cli.main([*arguments[:-1], "--seed", "2"]) == 1
+    assert "flash, seed 2: a reading is gone" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["flash", "--budget", "0"])
+
+
+def test_sqlite_is_the_installed_one(tmp_path: Path) -> None:
+    """What the campaign's own connection says is what the gateway's says: nothing is replaced."""
+    code = "import sqlite3; print(sqlite3.sqlite_version)"
+    try:
+        extra = environment(build(tmp_path), tmp_path)
+    except FaultsError as error:
+        pytest.skip(str(error))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | extra, capture_output=True, check=True
+    )
+    assert done.stdout.decode().strip() == sqlite3.sqlite_version
