@@ -1,7 +1,7 @@
 """A private D-Bus: the one that the gateway under test takes for the system bus.
 
-Rule: its socket lies in the run's own directory, or, where that makes a name too long for a socket,
-in a directory of its own; nothing else is spoken to.
+Rule: its socket lies in the run's own directory, or in one of its own where that would make a name
+too long for a socket; nothing else is spoken to.
 """
 
 from __future__ import annotations
