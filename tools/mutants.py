@@ -508,6 +508,14 @@ MUTANTS = [
            "                await event.wait()\n",
            "            await asyncio.wait_for(event.wait(), _PAUSE_S)\n",
            "gateway/tests/test_publisher.py::test_a_stop_that_meets_a_commit_is_not_forgotten"),
+    Mutant("an ended epoch is forgotten", "gateway/kerb_gateway/backfill.py",
+           "for ended in self._ingest.ended(readings):", "for ended in []:",
+           "gateway/tests/test_backfill.py"
+           "::test_gaps_of_an_epoch_that_has_ended_are_fetched_too"),
+    Mutant("a forger closes a node's door", "gateway/kerb_gateway/backfill.py",
+           "if attempts.blind and outcome.reading is not None:", "if False:",
+           "gateway/tests/test_backfill.py"
+           "::test_what_a_forger_made_fail_does_not_hold_up_a_true_advert"),
 ]  # fmt: skip
 
 

@@ -60,6 +60,7 @@ class _Attempts:
     outcome: Outcome
     failures: int = 0
     not_before: float = 0.0
+    blind: bool = False  # the last failure followed an advert that nothing has proved
 
 
 class Backfill:
@@ -110,6 +111,9 @@ class Backfill:
             return False  # whoever sent it, it does not say that the node's door is open now
         attempts = self._attempts.setdefault(node.node_id, _Attempts(heard, outcome))
         attempts.heard, attempts.outcome = heard, outcome
+        if attempts.blind and outcome.reading is not None:
+            # What a forger made us fail at says nothing of the node itself.
+            attempts.failures, attempts.not_before, attempts.blind = 0, 0.0, False
         if node.node_id in self._busy or not self._has_work(node, outcome):
             return False
         if not self._owned(node.node_id):
@@ -196,6 +200,7 @@ class Backfill:
 
     def _failed(self, node: Node, attempts: _Attempts, why: str) -> None:
         attempts.failures += 1
+        attempts.blind = attempts.outcome.reading is None
         self._reached(node.node_id, False)
         pause_s = min(
             self._last_retry_s, self._first_retry_s * 2 ** min(attempts.failures - 1, 20)
@@ -232,7 +237,10 @@ class Backfill:
         readings = await self._ingest.epoch(node, hello.epoch, hello.last_seq)
         clock = NodeClock(hello.boot_no, hello.uptime_s, hello.last_seq)
         self._ingest.time.contact(readings, clock, asked_ms, answered_ms)
-        fetched = await self._fetch(talk, channel, readings)
+        fetched = 0
+        for ended in self._ingest.ended(readings):  # the node's log may still hold them
+            fetched += await self._fetch(talk, channel, ended)
+        fetched += await self._fetch(talk, channel, readings)
         await self._ingest.commit()
         await self._acknowledge(talk, channel, readings)
         await talk.send(channel.seal(messages.encode(messages.BYE)))

@@ -118,6 +118,10 @@ class Ingest:
         self.suspect: set[str] = set()  # node ids whose epoch must be asked for in a session
         self.elsewhere = Elsewhere(ledger)  # what other gateways say of nodes
 
+    def ended(self, stream: Stream) -> list[Stream]:
+        """Return the node's earlier epochs of which numbers are still missing, oldest first."""
+        return [one for one in self._ledger.older_streams(stream) if one.gaps]
+
     def node_of(self, address: str) -> Node | None:
         """Return the configured node that advertises with `address`."""
         return self._by_address.get(address)

@@ -30,6 +30,7 @@ class NodeInMemory:
         self.parts = parts
         self.key = key
         self.last_seq = 0
+        self.epoch = EPOCH
         self._answers: asyncio.Queue[bytes] = asyncio.Queue()
 
     def store(self, seq: int) -> None:
@@ -48,7 +49,7 @@ class NodeInMemory:
         yield self
 
     def _describe(self, nonce: bytes) -> tuple[object, ...]:
-        return (1, 0, bytes.fromhex(NODE_ID), EPOCH, nonce, 1, 60, 1, self.last_seq, 0)
+        return (1, 0, bytes.fromhex(NODE_ID), self.epoch, nonce, 1, 60, 1, self.last_seq, 0)
 
     async def send(self, frame: bytes) -> None:
         for answer in self._dialogue.feed(frame):
@@ -61,13 +62,13 @@ class NodeInMemory:
             raise LinkError("no answer") from None
 
 
-def backfill_of(parts: Parts, door_s: float = 0.1) -> Backfill:
+def backfill_of(parts: Parts, door_s: float = 0.1, first_retry_s: float = 0.05) -> Backfill:
     return Backfill(
         parts.ingest,
         parts.clock,
         log,
-        first_retry_s=0.05,
-        last_retry_s=1,
+        first_retry_s=first_retry_s,
+        last_retry_s=max(1, first_retry_s),
         session_timeout_s=5,
         door_s=door_s,
     )
@@ -232,6 +233,53 @@ def test_every_node_that_was_heard_gets_its_turn(tmp_path: Path) -> None:
         await asyncio.gather(*backfill._tasks)
         assert node.acked[-1] == 3
         assert sorted(await parts.column("select seq from readings")) == [1, 2, 3]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_gaps_of_an_epoch_that_has_ended_are_fetched_too(tmp_path: Path) -> None:
+    """NVS was lost, the log was not: what the gateway lacks of the old epoch is still there."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = NodeInMemory(tmp_path / "log", parts)
+        node.epoch = EPOCH - 1
+        node.log = ReadingLog(str(tmp_path / "log"), node.epoch, 4, 64)
+        for seq in (1, 2, 4):
+            node.store(seq)
+        old = await parts.ingest.epoch(parts.nodes[0], node.epoch, 4)
+        assert old.ranges() == ((1, 4),)
+        node.epoch = EPOCH
+        node.log = ReadingLog(str(tmp_path / "log"), node.epoch, 4, 64)
+        for seq in (1, 2):
+            node.store(seq)
+        await visit(backfill_of(parts), parts, node, 2)
+        assert not old.gaps
+        assert old.unexplained() == 0
+        assert (old.stored, old.lost) == (3, 1)
+        assert len(await parts.column("select seq from readings")) == 5
+        assert node.acked == [2]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_what_a_forger_made_fail_does_not_hold_up_a_true_advert(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = NodeInMemory(tmp_path / "log", parts)
+        for seq in (1, 2, 3):
+            node.store(seq)
+        backfill = backfill_of(parts, first_retry_s=3600)
+        await parts.stream()
+        forged = heard(2, key=bytes(16))
+        _, nobody = unreachable(99, node)
+        assert backfill.consider(forged, parts.ingest.advert(forged), nobody)
+        await asyncio.gather(*backfill._tasks)
+        assert not backfill.consider(forged, parts.ingest.advert(forged), nobody)
+        await visit(backfill, parts, node, 3)
+        assert node.acked == [3]
         await parts.store.close()
 
     asyncio.run(story())

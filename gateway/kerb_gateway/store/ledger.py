@@ -173,6 +173,12 @@ class Ledger:
         ordered = sorted(self.streams.values(), key=lambda stream: stream.stream_no)
         return list({stream.node.node_id: stream for stream in ordered}.values())
 
+    def older_streams(self, stream: Stream) -> list[Stream]:
+        """Return the streams of the same node that were begun before, oldest first."""
+        mine = [one for one in self.streams.values() if one.node is stream.node]
+        older = [one for one in mine if one.stream_no < stream.stream_no]
+        return sorted(older, key=lambda one: one.stream_no)
+
     def begin_stream(self, node: Node, epoch: int) -> Stream:
         """Open a stream for an epoch that an authenticated exchange has named."""
         stream = Stream(self._next_stream, node, epoch)

@@ -21,6 +21,7 @@ _SESSION_EXPIRY_S = 7 * 86400
 _RECONNECT_FIRST_S = 1
 _RECONNECT_LAST_S = 60
 _RECEIVE_MAX_DEFAULT = 65535
+_RECEIVE_AT_MOST = 60  # less than the queues of whoever takes what comes down
 _PACKET_MAX_BYTES = 268_435_455  # MQTT 5, 2.1.4: what a length can say
 _SUCCESS = 0x00
 _UNSUPPORTED_PROTOCOL = 0x84
@@ -114,6 +115,8 @@ class Uplink:
         if self._version == mqtt.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = _SESSION_EXPIRY_S
+            # The broker holds back what the commands' queue could not take.
+            properties.ReceiveMaximum = _RECEIVE_AT_MOST
             arguments = {"clean_start": False, "properties": properties}
         self._client.connect_async(self._host, self._port, self._keepalive_s, **arguments)
         self._client.loop_start()
