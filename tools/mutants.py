@@ -252,7 +252,7 @@ MUTANTS = [
            f"{REPLAY}::test_letters_are_not_replayed_and_refusals_are_counted"),
     Mutant("a replay takes more than the broker's room", "gateway/kerb_gateway/publisher.py",
            "self._broker.receive_maximum - self.lent", "self._broker.receive_maximum",
-           f"{REPLAY}::test_rows_come_once_more_in_order_and_the_live_flow_goes_on"),
+           f"{PUBLISHER}::test_room_that_a_replay_uses_is_not_used_twice"),
     Mutant("a replay is confirmed before it is stored", "gateway/kerb_gateway/replay.py",
            "            await self._accept(message)\n            ack(message)\n",
            "            ack(message)\n            await self._accept(message)\n",

@@ -169,6 +169,30 @@ def test_a_refusal_of_the_moment_is_borne_with_pauses_and_an_end(tmp_path: Path)
     asyncio.run(story())
 
 
+def test_room_that_a_replay_uses_is_not_used_twice(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 8)
+        broker = ScriptedBroker()
+        broker.receive_maximum = 3
+        publisher = Publisher(
+            await outbox_of(store), broker, asyncio.Event(), log,
+            in_flight=5, mark_s=60, bury=bury_in(store), batch=ALONE,
+        )  # fmt: skip
+        publisher.lent = 1
+        task = asyncio.ensure_future(publisher.run())
+        await reached(broker, 2)
+        await asyncio.sleep(0.1)
+        assert len(broker.sent) == 2
+        publisher.lent = 0
+        broker.on_acked(broker.sent[0][0], 0)
+        await reached(broker, 4)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(story())
+
+
 def test_a_stop_that_meets_a_commit_is_not_forgotten(tmp_path: Path) -> None:
     """wait_for of Python 3.11 swallows a cancel that comes with the event; 3.12 does not."""
 
