@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+from kerb_wire import bundle
 
 from kerb_gateway.backfill import Backfill
 from kerb_gateway.clock import SystemClock
@@ -20,6 +22,8 @@ from kerb_gateway.errors import LinkDown, StoreError, StoreFull
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
 from kerb_gateway.links.modbus import ModbusBus
+from kerb_gateway.links.mqtt import LocalBroker
+from kerb_gateway.links.nodes_mqtt import NodesMqtt
 from kerb_gateway.logs import WARNINGS
 from kerb_gateway.model import Geometry, Node
 from kerb_gateway.publisher import Batch, Publisher
@@ -123,6 +127,7 @@ class Gateway:
         jobs += [self._keep(link.adapter, link.scan) for link in links]
         jobs += [self._hear(link, ingest, backfill) for link in links]
         jobs += [self._keep(name, bus.run) for name, bus in buses.items()]
+        jobs += self._wifi_nodes(ingest, nodes)
         uplink.start()
         self._log("started", nodes=len(nodes), gw_epoch=store.gw_epoch)
         notify("READY=1")
@@ -175,6 +180,24 @@ class Gateway:
             )
             for part in self._config.bus
         }
+
+    def _wifi_nodes(self, ingest: Ingest, nodes: list[Node]) -> list[Coroutine[Any, Any, None]]:
+        """The jobs of the gateway's own broker, if it has one."""
+        part, password = self._config.nodes_mqtt, self._secrets.nodes_password
+        if not part.enabled:
+            return []
+        mine = {one.node_id for one in self._config.nodes if one.link == "mqtt"}
+        gateway = self._config.gateway
+        broker = LocalBroker(
+            part,
+            f"kerb-nodes-{gateway.site}-{gateway.id}",
+            bundle.up_topic("+"),
+            None if password is None else password.get_secret_value(),
+            self._log,
+        )
+        theirs = [node for node in nodes if node.node_id in mine]
+        link = NodesMqtt(broker, theirs, ingest, part.window, self._log)
+        return [link.run(), self._keep("nodes_mqtt", broker.run)]
 
     def _radios(self) -> list[BleLink]:
         """One link for each Bluetooth adapter."""

@@ -40,12 +40,18 @@ class SystemClock:
 
     def __init__(self) -> None:
         self.boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "unknown"
+        self._last = Moment(self.boot_id, -1, 0, "none")
 
     def boottime_ms(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
     def now(self) -> Moment:
-        return Moment(self.boot_id, self.boottime_ms(), time.time_ns() // 1_000_000, _quality())
+        # Within one millisecond all clocks stand still: a burst asks the kernel once.
+        boottime_ms = self.boottime_ms()
+        if boottime_ms != self._last.boottime_ms:
+            wall_ms = time.time_ns() // 1_000_000
+            self._last = Moment(self.boot_id, boottime_ms, wall_ms, _quality())
+        return self._last
 
 
 def _quality() -> str:

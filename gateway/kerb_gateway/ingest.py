@@ -103,6 +103,7 @@ class Ingest:
         self.full = False  # the disk is: what is heard waits in memory, within a bound
         self._alarmed = False
         self.commits = 0
+        self.after_commit: list[Callable[[], None]] = []  # links that acknowledge
         self.committed = asyncio.Event()  # set after each commit: the publisher has work
         self.suspect: set[str] = set()  # node ids whose epoch must be asked for in a session
 
@@ -276,6 +277,14 @@ class Ingest:
 
     # --- commits ---
 
+    @property
+    def durable_at(self) -> int:
+        """The value of `commits` from which on everything that was taken so far is durable.
+
+        A commit that is running holds only what was taken before it began.
+        """
+        return self.commits + (2 if self._lock.locked() else 1)
+
     def hurry(self) -> None:
         """Commit at the next turn instead of at the interval's end."""
         self._due.set()
@@ -294,6 +303,8 @@ class Ingest:
                     continue
                 self.commits += 1
                 self.committed.set()
+                for tell in self.after_commit:
+                    tell()
                 self.full = False
                 if self._alarmed:
                     self._room_again()

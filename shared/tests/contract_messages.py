@@ -4,6 +4,7 @@ from aes import new_ecb
 from kerb_wire import (
     advert,
     bthome,
+    bundle,
     frame,
     messages,
     provisioning,
@@ -240,6 +241,10 @@ def finish(data):
     return session.GatewayHandshake(new_ecb, bytes(16), bytes(16), 1, 2).finish(data)
 
 
+def unbundle(data):
+    return bundle.unseal(new_ecb(bytes(16)), data)
+
+
 def feed(data):
     decoder = frame.Decoder()
     return decoder.feed(data + b"\x00"), decoder.damaged
@@ -258,6 +263,7 @@ DECODERS = (
     messages.decode, records.unpack, frame.decode, frame.unstuff, feed, advert.reading_of,
     bthome.decode_objects, bthome.counter_of, unseal, provisioning.unpack, segment.unpack_header,
     segment.unpack_row, session.open_plain, open_sealed, finish, control, file_offset,
+    bundle.epoch_of, unbundle,
 )  # fmt: skip
 
 
