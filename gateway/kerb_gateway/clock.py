@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
 
@@ -56,6 +57,5 @@ class SystemClock:
 
 def _quality() -> str:
     """Ask the kernel whether anybody keeps its clock right (adjtimex with no changes)."""
-    buffer = ctypes.create_string_buffer(256)
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
+    state = _adjtimex(ctypes.create_string_buffer(256))
     return "ntp" if 0 <= state < _TIME_ERROR else "none"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerb_wire import advert, bthome, keys, records, words
-from kerb_wire.errors import MIC, RemoteFault, WireError
+from kerb_wire.errors import MIC, RemoteFault
 from kerb_wire.limits import JUMP_LIMIT
 from kerb_wire.provisioning import address_of
 
@@ -343,12 +343,7 @@ def _address_text(node: Node) -> str:
 
 def _content(row: Any, packed: bytes, epoch: int) -> bytes:
     """Return what a digest is taken of: for a fill record, its advert's own bytes."""
-    if row.kind != records.FILL:
-        return packed
-    try:
-        return bytes(advert.objects_of(row, epoch))
-    except WireError:
-        return packed
+    return packed if row.kind != records.FILL else advert.objects_of_packed(packed, epoch)
 
 
 def _none(value: int, none: int) -> int | None:

@@ -24,7 +24,7 @@ from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.mqtt import Arrived, LocalBroker
 from kerb_gateway.model import Node, Stream
 
-_ANSWER_S = 0.05  # answers wait so long for later ones of the same node
+_ANSWER_S = 0.5  # an answer waits so long for later ones of its node: only the last one counts
 _ANSWER_AGAIN_S = 1.0  # while the broker is away
 _QUIET_S = 0.05
 # The in-flight window of a broker that keeps its default (mosquitto): with so many unacknowledged

@@ -13,7 +13,16 @@ from typing import Any
 
 from kerb_gateway.clock import Moment
 from kerb_gateway.errors import StoreError
-from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Payloads, Reading, Stream
+from kerb_gateway.model import (
+    RECENT_DIGESTS,
+    Gap,
+    Loss,
+    Node,
+    Origin,
+    Payloads,
+    Reading,
+    Stream,
+)
 from kerb_gateway.store.database import Many, Operation, Store
 from kerb_gateway.store.outbox import LOSS, MESSAGE, READING, Outbox, Outgoing, dead_letter
 
@@ -61,6 +70,7 @@ _COUNT = (
     "insert into counters values (?,?,?) on conflict (name, node_no) "
     "do update set value = value + excluded.value"
 )
+_MOVE_STREAM = "update streams set last_seq = ?, stored = ?, lost = ? where stream_no = ?"
 _REMEMBER = "insert into meta values (?,?) on conflict (key) do update set value = excluded.value"
 
 
@@ -170,7 +180,8 @@ class Ledger:
             "wall_quality": moment.quality,
             "digest": reading.digest,
         }
-        self._batch.readings.append([fields.get(name) for name in _READING_COLUMNS])
+        self._batch.readings.append(list(map(fields.get, _READING_COLUMNS)))
+        self._batch.content[self._next_outbox] = (reading.stream.origin, fields)
         self._send(READING, self._next_reading)
         self._next_reading += 1
         reading.stream.stored += 1
@@ -262,6 +273,7 @@ class Ledger:
             raise
         for stream_no, ranges in batch.written.items():
             batch.touched[stream_no].written_gaps = ranges
+        self.outbox.committed(batch.outbox, batch.content)
 
     def _check(self, stream: Stream, batch: _Batch) -> None:
         """Raise an alarm when a stream's numbers do not add up, once for each difference."""
@@ -293,6 +305,7 @@ class _Batch:
     operations: list[Operation] = field(default_factory=list)
     readings: list[list[Any]] = field(default_factory=list)
     outbox: list[list[Any]] = field(default_factory=list)
+    content: dict[int, tuple[Origin, dict[str, Any]]] = field(default_factory=dict)
     touched: dict[int, Stream] = field(default_factory=dict)
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     written: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
@@ -309,6 +322,7 @@ class _Batch:
             self.operations + later.operations,
             self.readings + later.readings,
             self.outbox + later.outbox,
+            self.content | later.content,
             self.touched | later.touched,
             self.counts + later.counts,
         )
@@ -320,20 +334,18 @@ class _Batch:
             operations.append(Many(_INSERT_READING, list(self.readings)))
         if self.outbox:
             operations.append(Many(_INSERT_OUTBOX, list(self.outbox)))
+        if self.touched:
+            moved = [[s.last_seq, s.stored, s.lost, s.stream_no] for s in self.touched.values()]
+            operations.append(Many(_MOVE_STREAM, moved))
         for stream in self.touched.values():
-            operations.extend(self._stream(stream))
+            operations.extend(self._gaps(stream))
         if self.counts:
             rows = [[name, node_no, number] for (name, node_no), number in self.counts.items()]
             operations.append(Many(_COUNT, rows))
         return operations
 
-    def _stream(self, stream: Stream) -> list[Operation]:
-        operations: list[Operation] = [
-            (
-                "update streams set last_seq = ?, stored = ?, lost = ? where stream_no = ?",
-                [stream.last_seq, stream.stored, stream.lost, stream.stream_no],
-            )
-        ]
+    def _gaps(self, stream: Stream) -> list[Operation]:
+        operations: list[Operation] = []
         ranges = stream.ranges()
         if ranges != stream.written_gaps:
             self.written[stream.stream_no] = ranges

@@ -8,11 +8,12 @@ the rows that they name.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kerb_gateway.model import Origin, Payloads
 from kerb_gateway.store.database import Operation, Store
+from kerb_gateway.store.fresh import Fresh
 
 READING = "reading"
 LOSS = "loss"
@@ -21,8 +22,7 @@ _TABLES = {READING: ("readings", "reading_no"), LOSS: ("losses", "loss_no")}
 MARK_ROWS = 500  # so many ended rows are worth a transaction of their own
 
 
-@dataclass(frozen=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One message on its way to the broker."""
 
     outbox_no: int
@@ -52,27 +52,34 @@ class Outbox:
     def __init__(self, store: Store, payloads: Payloads) -> None:
         self._store = store
         self._payloads = payloads
+        self._fresh = Fresh()
         self._order: deque[int] = deque()
         self._ended: set[int] = set()
         self._marked = 0
         self.done = 0
         self.read = 0  # rows up to here are in the publisher's hands
+        self.in_hand = 0  # and up to here in memory for it
 
     async def load(self) -> None:
         """Read the mark."""
         rows = await self._store.query("select value from meta where key = 'outbox_done'")
-        self.done = self._marked = self.read = int(rows[0][0]) if rows else 0
+        self.done = self._marked = self.read = self.in_hand = int(rows[0][0]) if rows else 0
 
     async def after(self, outbox_no: int, limit: int) -> list[Outgoing]:
         """Return the next messages, at most `limit`, in their order."""
+        if self._fresh and self._fresh.first_no == outbox_no + 1:
+            return self._from_memory(limit)
         rows = await self._store.query(
             "select outbox_no, kind, row_no, topic, payload from outbox where outbox_no > ? "
             "order by outbox_no limit ?",
             [outbox_no, limit],
         )
+        if self._fresh:  # committed, and kept, while this was read
+            rows = [row for row in rows if row[0] < self._fresh.first_no]
         named = {kind: await self._named(kind, rows) for kind in _TABLES}
         self._order.extend(row[0] for row in rows)
         self.read = max(self.read, *(row[0] for row in rows), 0)
+        self.in_hand = max(self.in_hand, self.read)
         messages = []
         for row in rows:
             message = self._message(row, named)
@@ -81,6 +88,29 @@ class Outbox:
             else:
                 messages.append(message)
         return messages
+
+    def committed(self, rows: Sequence[Sequence[Any]], content: Mapping[int, Any]) -> None:
+        """Keep rows that are on disk by now, if all before them are in the publisher's hands.
+
+        content: (origin, columns) of the rows that name a reading, by their outbox_no.
+        """
+        if rows and rows[0][0] == self.in_hand + 1 and self._fresh.keep(rows, content):
+            self.in_hand = int(rows[-1][0])
+
+    def _from_memory(self, limit: int) -> list[Outgoing]:
+        messages = []
+        for (outbox_no, kind, _, topic, payload), content in self._fresh.take(limit):
+            self._order.append(outbox_no)
+            self.read = outbox_no
+            if kind == MESSAGE:
+                messages.append(Outgoing(outbox_no, topic, payload))
+            else:
+                messages.append(self._of_reading(outbox_no, *content))
+        return messages
+
+    def _of_reading(self, outbox_no: int, origin: Origin, fields: dict[str, Any]) -> Outgoing:
+        topic, payload = self._payloads.reading(origin, fields, outbox_no)
+        return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]))
 
     async def _named(
         self, kind: str, rows: list[tuple[Any, ...]]
@@ -109,8 +139,7 @@ class Outbox:
             return None
         origin, fields = named[kind][row_no]
         if kind == READING:
-            topic, payload = self._payloads.reading(origin, fields, outbox_no)
-            return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]))
+            return self._of_reading(outbox_no, origin, fields)
         return Outgoing(outbox_no, *self._payloads.loss(origin, fields))
 
     # --- the mark ---

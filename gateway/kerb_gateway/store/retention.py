@@ -157,7 +157,7 @@ class Retention:
             "join readings r on r.reading_no = o.row_no "
             "where o.kind = 'reading' and o.outbox_no > ? and o.outbox_no <= ? "
             "order by r.stream_no, r.seq",
-            [self._ledger.outbox.read, outbox_no],
+            [self._ledger.outbox.in_hand, outbox_no],
         )
         if not rows:
             return

@@ -42,7 +42,7 @@ class Run:
 
 
 async def run(peer_of: PeerOf, count: int, rate: float = 0.0) -> Run:
-    """Send `count` readings through a fresh peer, `rate` a second (0: as fast as it takes them)."""
+    """Send `count` readings through a fresh peer, `rate` a second (0: as fast as it can)."""
     with tempfile.TemporaryDirectory(prefix="kerb-bench-") as text:
         folder = Path(text)
         upstream = BenchBroker(folder / "upstream")
@@ -64,9 +64,7 @@ async def run(peer_of: PeerOf, count: int, rate: float = 0.0) -> Run:
 
 
 async def _measure(peer: Peer, folder: Path, count: int, rate: float) -> Run:
-    packets = [
-        load.publish(*peer.message(number), number % _MIDS + 1) for number in range(count)
-    ]
+    packets = [load.publish(*peer.message(number), number % _MIDS + 1) for number in range(count)]
     load.write(folder / "load", packets)
     sink = await Sink.subscribe(peer.upstream.port, peer.upstream_topic, peer.mark, count)
     loader = await _loader(peer.inbound.port, folder / "load", rate)

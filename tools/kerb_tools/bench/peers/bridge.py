@@ -12,8 +12,8 @@ class Bridge(JsonPeer):
 
     name = "mosquitto_bridge"
     durability = (
-        "QoS 1 in and out, cleansession false, persistence on with autosave every second: what came "
-        "since then is in memory only when it has been acknowledged"
+        "QoS 1 in and out, cleansession false, persistence with autosave every second: what was "
+        "acknowledged since the last one is in memory only"
     )
     mark = b'"n":'
 

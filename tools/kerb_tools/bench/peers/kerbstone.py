@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kerb_gateway.crypto import new_ecb
 from kerb_wire import bundle
 
-from kerb_gateway.crypto import new_ecb
 from kerb_tools.bench import readings
 from kerb_tools.bench.brokers import WINDOW, BenchBroker
 from kerb_tools.bench.peers.base import Peer
@@ -24,8 +24,8 @@ class Kerbstone(Peer):
 
     name = "kerbstone"
     durability = (
-        "SQLite WAL, synchronous=FULL; the broker below is acknowledged after COMMIT, a row ends on "
-        f"the PUBACK from above; a COMMIT every {COMMIT_S * 1000:.0f} ms or 500 readings"
+        "SQLite WAL, synchronous=FULL; the broker below is acknowledged after COMMIT, a row ends "
+        f"on the PUBACK from above; a COMMIT every {COMMIT_S * 1000:.0f} ms or 500 readings"
     )
     upstream_topic = "kerb/v1/#"
     mark = b'"id":"'
