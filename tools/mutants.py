@@ -176,7 +176,7 @@ MUTANTS = [
            "gateway/tests/test_store.py"
            "::test_undelivered_rows_go_by_size_only_and_are_declared"),
     Mutant("what is on its way is given up", "gateway/kerb_gateway/store/retention.py",
-           "[self._ledger.outbox.read, outbox_no]", "[0, outbox_no]",
+           "[self._ledger.outbox.in_hand, outbox_no]", "[0, outbox_no]",
            "gateway/tests/test_store.py"
            "::test_undelivered_rows_go_by_size_only_and_are_declared"),
     Mutant("a damaged file is used on", "gateway/kerb_gateway/store/database.py",

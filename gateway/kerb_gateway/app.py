@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -42,6 +43,7 @@ _RESTART_LAST_S = 60.0
 _SETTLE_S = 2.0
 _GOODBYE_S = 1.0
 _MB = 1024 * 1024
+_GC_THRESHOLDS = (10_000, 20, 50)
 
 
 class Gateway:
@@ -305,6 +307,11 @@ class Gateway:
 
 async def serve(config: Config, secrets: Secrets, logger: Any) -> int:
     """Run a gateway; return the process's exit status."""
+    # What was imported lives as long as the process: the collector need not look at it again and
+    # again, and readings make no cycles, so it may look seldom.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     try:
         await Gateway(config, secrets, logger).run()
     except StoreError as error:

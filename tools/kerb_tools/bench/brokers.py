@@ -22,6 +22,11 @@ class BenchBroker(Broker):
         self._settings = settings
 
     @property
+    def log(self) -> Path:
+        """What it says: who has subscribed to what."""
+        return self._directory / "broker.log"
+
+    @property
     def pid(self) -> int:
         """The process."""
         if self._process is None:
@@ -35,6 +40,7 @@ class BenchBroker(Broker):
         config = self._directory / "mosquitto.conf"
         config.write_text(
             f"user {getpass.getuser()}\nlistener {self.port} 127.0.0.1\nallow_anonymous true\n"
-            f"max_queued_messages 0\nmax_inflight_messages {WINDOW}\n{self._settings}"
+            f"max_queued_messages 0\nmax_inflight_messages {WINDOW}\nlog_type subscribe\n"
+            f"log_type error\n{self._settings}"
         )
         return [str(program), "-c", str(config)]

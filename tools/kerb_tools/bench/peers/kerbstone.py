@@ -17,6 +17,7 @@ from kerb_tools.bench.peers.base import Peer
 
 NODES = 200
 COMMIT_S = 0.05
+COMMIT_ROWS = 1000
 
 
 class Kerbstone(Peer):
@@ -25,7 +26,7 @@ class Kerbstone(Peer):
     name = "kerbstone"
     durability = (
         "SQLite WAL, synchronous=FULL; the broker below is acknowledged after COMMIT, a row ends "
-        f"on the PUBACK from above; a COMMIT every {COMMIT_S * 1000:.0f} ms or 500 readings"
+        f"on the PUBACK from above; COMMIT every {COMMIT_S * 1000:.0f} ms or {COMMIT_ROWS} rows"
     )
     upstream_topic = "kerb/v1/#"
     mark = b'"id":"'
@@ -54,6 +55,7 @@ class Kerbstone(Peer):
         config = [
             '[gateway]\nid = "gw1"\nsite = "north"\n',
             f'[store]\npath = "gateway.sqlite"\ncommit_interval_s = {COMMIT_S}\n',
+            f"commit_rows = {COMMIT_ROWS}\n",
             f'[uplink]\nhost = "127.0.0.1"\nport = {self.upstream.port}\n',
             "in_flight = 100\nbatch_rows = 200\n[ble]\nenabled = false\n",
             f"[nodes_mqtt]\nenabled = true\nport = {self.inbound.port}\nwindow = {WINDOW}\n",
