@@ -90,6 +90,11 @@ class Bluez:
         self._bus = None
         self._scans.clear()
 
+    async def flushed(self) -> None:
+        """Return when the bus has taken everything that was signalled so far."""
+        if self._bus is not None:  # it answers a connection's messages in their order
+            await self._bus.call(Message(_DBUS, "/org/freedesktop/DBus", _DBUS, "GetId"))
+
     def power(self, adapter: str, on: bool) -> None:
         """Switch an adapter on or off, as rfkill or a pulled dongle would."""
         path = f"/org/bluez/{adapter}"
