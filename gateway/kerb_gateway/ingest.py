@@ -21,7 +21,7 @@ from kerb_wire.provisioning import address_of
 
 from kerb_gateway.bins.geometry import fill_pct
 from kerb_gateway.clock import Clock
-from kerb_gateway.crypto import Ecb, new_ecb
+from kerb_gateway.crypto import Decrypt, ccm_opener, new_ecb
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.model import Gap, Heard, Loss, Node, Reading, Stream
 from kerb_gateway.store.ballast import Ballast
@@ -95,7 +95,7 @@ class Ingest:
         self._interval_s = commit_interval_s
         self._rows = commit_rows
         self._by_address = {_address_text(node): node for node in nodes}
-        self._advert_ecbs: dict[tuple[str, int], Ecb] = {}
+        self._advert_openers: dict[tuple[str, int], Decrypt] = {}
         self._lock = asyncio.Lock()
         self._due = asyncio.Event()
         self._ballast = ballast
@@ -131,8 +131,8 @@ class Ingest:
             self.suspect.add(node.node_id)
             return Outcome("no epoch", node)
         try:
-            seq, plaintext = bthome.unseal(
-                self._ecb(stream),
+            seq, plaintext = bthome.unseal_with(
+                self._opener(stream),
                 bytes.fromhex(heard.address.replace(":", "")),
                 heard.service_data,
             )
@@ -141,13 +141,13 @@ class Ingest:
             return self._refuse(node, stream, fault)
         return self._sort(heard, stream, seq, plaintext, reading)
 
-    def _ecb(self, stream: Stream) -> Ecb:
+    def _opener(self, stream: Stream) -> Decrypt:
         key = (stream.node.node_id, stream.epoch)
-        if key not in self._advert_ecbs:
-            self._advert_ecbs[key] = new_ecb(
-                keys.advert_key(new_ecb, stream.node.root_key, stream.epoch)
+        if key not in self._advert_openers:
+            self._advert_openers[key] = ccm_opener(
+                keys.advert_key(new_ecb, stream.node.root_key, stream.epoch), bthome.MIC_BYTES
             )
-        return self._advert_ecbs[key]
+        return self._advert_openers[key]
 
     def _refuse(self, node: Node, stream: Stream, fault: RemoteFault) -> Outcome:
         """A wrong MIC is a forgery, damage, or a node with a new epoch: a session will tell."""

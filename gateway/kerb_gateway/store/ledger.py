@@ -89,6 +89,7 @@ class Ledger:
         self._next_loss = 1
         self._wrong: dict[int, int] = {}
         self.streams: dict[tuple[str, int], Stream] = {}
+        self._newest: dict[str, Stream] = {}
         self.counters: Counter[str] = Counter()
 
     @classmethod
@@ -106,7 +107,7 @@ class Ledger:
             if node_no not in by_no:
                 continue  # a node that the configuration no longer names: its history stays
             stream = Stream(stream_no, by_no[node_no], epoch, *numbers)
-            ledger.streams[(stream.node.node_id, epoch)] = stream
+            ledger._know(stream)
             numbered[stream_no] = stream
         for stream_no, first_seq, last_seq in await store.query(
             "select stream_no, first_seq, last_seq from gaps order by first_seq"
@@ -147,14 +148,20 @@ class Ledger:
 
     def newest_stream(self, node_id: str) -> Stream | None:
         """Return the node's stream that was begun last, or None."""
-        mine = [stream for (node, _), stream in self.streams.items() if node == node_id]
-        return max(mine, key=lambda stream: stream.stream_no) if mine else None
+        return self._newest.get(node_id)
+
+    def _know(self, stream: Stream) -> None:
+        node_id = stream.node.node_id
+        self.streams[(node_id, stream.epoch)] = stream
+        newest = self._newest.get(node_id)
+        if newest is None or stream.stream_no > newest.stream_no:
+            self._newest[node_id] = stream
 
     def begin_stream(self, node: Node, epoch: int) -> Stream:
         """Open a stream for an epoch that an authenticated exchange has named."""
         stream = Stream(self._next_stream, node, epoch)
         self._next_stream += 1
-        self.streams[(node.node_id, epoch)] = stream
+        self._know(stream)
         self.add(
             (
                 "insert into streams (stream_no, node_no, epoch, last_seq) values (?,?,?,0)",

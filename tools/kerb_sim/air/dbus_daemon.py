@@ -58,11 +58,6 @@ class DbusDaemon:
             await asyncio.sleep(0.02)
         return daemon
 
-    def signal(self, number: int) -> None:
-        """Send it a signal: SIGSTOP lets every message wait, SIGCONT lets them go on."""
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-
     async def stop(self) -> None:
         """End the daemon; its clients see the bus go away."""
         if self._process.returncode is None:

@@ -37,6 +37,7 @@ from kerb_tools.system_parts import find_dbus_daemon
 NODES = 200
 IDENTITY = re.compile(rb'"id":"([0-9a-f]+)/\d+/(\d+)"')
 MARK = b'"id":"'
+_SETTLE_S = 0.5
 _BUS = "DBUS_SYSTEM_BUS_ADDRESS"
 
 
@@ -140,6 +141,7 @@ async def world(folder: Path, kind: type[RadioGateway]) -> AsyncIterator[World]:
         await upstream.start()
         await bluez.start()
         await gateway.start()
+        await asyncio.sleep(_SETTLE_S)  # a monitor is exported after its registration
         yield World(daemon, air, bluez, gateway)
     finally:
         os.environ.pop(_BUS)
@@ -149,7 +151,6 @@ async def world(folder: Path, kind: type[RadioGateway]) -> AsyncIterator[World]:
         await bluez.stop()
         await upstream.stop()
         await daemon.stop()
-        await asyncio.sleep(0)
 
 
 def _silent(event: str, **fields: object) -> None:
