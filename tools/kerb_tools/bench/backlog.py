@@ -134,7 +134,7 @@ async def drain(folder: Path, count: int) -> Drained:
         first, before = sink.count, process.of(gateway.pids)
         began = time.monotonic()
         await asyncio.wait_for(sink.enough.wait(), _WAIT_S)
-        took_s, got = time.monotonic() - began, sink.count - first
+        took_s, got = time.monotonic() - began, max(1, sink.count - first)
         cost = process.of(gateway.pids).since(before)
         return Drained(got / took_s, cost.cpu_s / got * 1e6, cost.peak_kb / 1024, began - started)
     finally:

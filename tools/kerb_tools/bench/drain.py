@@ -79,46 +79,59 @@ def run(seed: int, rows: Sequence[int] = ()) -> Result:
 def _backlogs(seed: int, rows: Sequence[int]) -> Result:
     """Drain the first and the last readings of each backlog; compare sizes, and ThingsBoard."""
     result = Result("drain", seed)
-    middle: dict[int, float] = {}
-    for size in sorted(rows):
-        with tempfile.TemporaryDirectory(prefix="kerb-bench-") as folder:
-            runs = asyncio.run(_backlog(Path(folder), size))
+    sizes = sorted(rows)
+    with tempfile.TemporaryDirectory(prefix="kerb-bench-") as folder:
+        rounds = asyncio.run(_all_sizes(Path(folder), sizes))
+    for size in sizes:
+        runs = [one for each in rounds for one in each[size]]
         name = f"rows_{size}"
-        middle[size] = result.spread(f"{name}_per_s", [one.rate_per_s for one in runs], 0)
+        result.spread(f"{name}_per_s", [one.rate_per_s for one in runs], 0)
         result.spread(f"{name}_cpu_us", [one.cpu_us for one in runs])
-        result.figures[f"{name}_rss_mb"] = round(max(one.peak_mb for one in runs), 1)
         result.figures[f"{name}_first_reading_s"] = round(max(one.ready_s for one in runs), 1)
-        rss_mb = result.figures[f"{name}_rss_mb"]
+        rss_mb = round(max(one.peak_mb for one in runs), 1)
         result.bars.append(Bar(f"{name}_rss_mb", rss_mb, _RSS_BAR_MB, at_least=False))
-    least, most = min(middle), max(middle)
+    least, most = sizes[0], sizes[-1]
     if least != most:
-        share = round(middle[most] / middle[least], 2)
         name = f"rate_at_{most}_over_{least}"
-        result.figures[name] = share
-        result.bars.append(Bar(name, share, _SAME_RATE_BAR, at_least=True))
+        shares = [_rate(each[most]) / _rate(each[least]) for each in rounds]
+        share = result.spread(name, shares, 2)
+        result.bars.append(Bar(name, round(share, 2), _SAME_RATE_BAR, at_least=True))
+    _beside_thingsboard(result, [_rate(each[sizes[0]]) for each in rounds])
+    return result
+
+
+def _rate(runs: Sequence[backlog.Drained]) -> float:
+    return statistics.mean(one.rate_per_s for one in runs)
+
+
+def _beside_thingsboard(result: Result, rates: list[float]) -> None:
     try:
         thingsboard.interpreter()
     except Missing as error:
         result.figures["thingsboard_gateway_skipped"] = str(error)
-        return result
+        return
     peer = asyncio.run(course.run(thingsboard.ThingsBoard, _PEER_READINGS))
     result.figures["thingsboard_gateway_per_s"] = round(peer.rate_per_s)
-    share = round(statistics.median(middle.values()) / peer.rate_per_s, 2)
+    share = round(statistics.median(rates) / peer.rate_per_s, 2)
     result.bars.append(Bar("drain_over_thingsboard", share, _PEER_BAR, at_least=True))
-    return result
 
 
-async def _backlog(folder: Path, size: int) -> list[backlog.Drained]:
-    """Drain its first readings, then its last ones, in turns."""
-    path = folder / "gateway.sqlite"
-    await backlog.make(path, size)
-    part = min(_PART, size)
-    runs = []
+async def _all_sizes(folder: Path, sizes: list[int]) -> list[dict[int, list[backlog.Drained]]]:
+    """Drain each backlog's first readings, then its last ones; size by size, in rounds."""
+    for size in sizes:
+        place = folder / str(size)
+        place.mkdir()
+        await backlog.make(place / "gateway.sqlite", size)
+    rounds = []
     for _ in range(_ROUNDS):
-        for begin in (0, size - part):
-            backlog.begin_at(path, begin)
-            runs.append(await backlog.drain(folder, part))
-    return runs
+        each: dict[int, list[backlog.Drained]] = {size: [] for size in sizes}
+        for size in sizes:
+            part = min(_PART, size)
+            for begin in (0, size - part):
+                backlog.begin_at(folder / str(size) / "gateway.sqlite", begin)
+                each[size].append(await backlog.drain(folder / str(size), part))
+        rounds.append(each)
+    return rounds
 
 
 async def _measure(folder: Path, seed: int) -> list[dict[str, Took]]:
