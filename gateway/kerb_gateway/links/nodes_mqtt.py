@@ -88,16 +88,23 @@ class NodesMqtt:
         arrived = self._broker.arrived
         while arrived:
             message = arrived.popleft()
-            origin = await self._take(message)
-            seq = 0 if origin is None else origin.stream.accounted_seq()
-            at = 0 if origin is None else self._ingest.durable_at
-            self._waiting.append(_Waiting(at, message, origin, seq))
+            opened = self._open(message)
+            if opened is None:
+                self._waiting.append(_Waiting(0, message, None, 0))
+                continue
+            node, epoch, decrypt, packed = opened
+            origin = self._origins.get((node.node_id, epoch))
+            if origin is None:
+                origin = await self._begin(node, epoch, decrypt)
+            self._store(origin.stream, packed)
+            seq = origin.stream.accounted_seq()
+            self._waiting.append(_Waiting(self._ingest.durable_at, message, origin, seq))
         if len(self._waiting) >= self._hurry_at:
             self._ingest.hurry()
         self._release()
 
-    async def _take(self, message: Arrived) -> _Origin | None:
-        """Store a bundle's records; returns where it comes from, None if it is refused."""
+    def _open(self, message: Arrived) -> tuple[Node, int, Decrypt, list[bytes]] | None:
+        """Return a bundle's node, epoch, key and records; None if it is refused, and counted."""
         node = self._nodes.get(message.topic)
         if node is None:
             self._ingest.count("message of an unknown node")
@@ -109,16 +116,12 @@ class NodesMqtt:
             epoch = bundle.epoch_of(message.payload)
             origin = self._origins.get((node.node_id, epoch))
             decrypt = self._opener(node, epoch) if origin is None else origin.decrypt
-            packed = bundle.open_with(decrypt, message.payload)
+            return node, epoch, decrypt, bundle.open_with(decrypt, message.payload)
         except RemoteFault as fault:
             wrong = fault.reason == MIC
             name = "message with a wrong MIC" if wrong else "malformed message"
             self._ingest.count(name, node.node_no)
             return None
-        if origin is None:
-            origin = await self._begin(node, epoch, decrypt)
-        self._store(origin.stream, packed)
-        return origin
 
     def _opener(self, node: Node, epoch: int) -> Decrypt:
         """Return what opens an epoch's bundles; kept only once one of them was right."""
