@@ -61,7 +61,7 @@ class ThingsBoard(JsonPeer):
     name = "thingsboard_gateway"
     durability = (
         f"thingsboard-gateway {VERSION}, SQLite storage (WAL, synchronous=NORMAL, its choice), "
-        "QoS 1 both ways, no rate limit, statistics and remote configuration off; the broker "
+        "QoS 1 both ways, no rate limit, no statistics, no report strategy; the broker "
         "below is acknowledged on arrival, before anything is stored"
     )
     upstream_topic = "v1/gateway/telemetry"
@@ -129,7 +129,7 @@ class ThingsBoard(JsonPeer):
                 "syncDevicesSharedAttributesOnConnect": False,
                 "security": {"type": "accessToken", "accessToken": "bench"},
                 "qos": 1,
-                "reportStrategy": {"type": "ON_RECEIVED"},
+                "reportStrategy": {"type": "DISABLED"},
                 "checkingDeviceActivity": {"checkDeviceInactivity": False},
             }
             | dict.fromkeys(limits, _NO_LIMIT),
