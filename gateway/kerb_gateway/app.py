@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+from kerb_wire import bundle
 
 from kerb_gateway.backfill import Backfill
 from kerb_gateway.clock import SystemClock
@@ -23,6 +26,8 @@ from kerb_gateway.guard import Guard
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.ble import BleLink
 from kerb_gateway.links.modbus import ModbusBus
+from kerb_gateway.links.mqtt import LocalBroker
+from kerb_gateway.links.nodes_mqtt import NodesMqtt
 from kerb_gateway.logs import WARNINGS
 from kerb_gateway.model import Geometry, Node
 from kerb_gateway.publisher import Batch, Publisher
@@ -52,6 +57,7 @@ _CLAIM_S = 3.0  # how long a command line may hold the database at our start
 _GOODBYE_S = 1.0
 _BEATS_A_LOOK = 10
 _MB = 1024 * 1024
+_GC_THRESHOLDS = (10_000, 20, 50)
 
 
 class Gateway:
@@ -160,6 +166,7 @@ class Gateway:
         jobs += [control.run()]
         if config.control.enabled:
             await control.start()
+        jobs += self._wifi_nodes(ingest, nodes)
         uplink.start()
         self._log("started", nodes=len(nodes), gw_epoch=store.gw_epoch)
         notify("READY=1")
@@ -297,6 +304,24 @@ class Gateway:
             for part in self._config.bus
         }
 
+    def _wifi_nodes(self, ingest: Ingest, nodes: list[Node]) -> list[Coroutine[Any, Any, None]]:
+        """The jobs of the gateway's own broker, if it has one."""
+        part, password = self._config.nodes_mqtt, self._secrets.nodes_password
+        if not part.enabled:
+            return []
+        mine = {one.node_id for one in self._config.nodes if one.link == "mqtt"}
+        gateway = self._config.gateway
+        broker = LocalBroker(
+            part,
+            f"kerb-nodes-{gateway.site}-{gateway.id}",
+            bundle.up_topic("+"),
+            None if password is None else password.get_secret_value(),
+            self._log,
+        )
+        theirs = [node for node in nodes if node.node_id in mine]
+        link = NodesMqtt(broker, theirs, ingest, part.window, self._log)
+        return [link.run(), self._keep("nodes_mqtt", broker.run)]
+
     def _radios(self) -> list[BleLink]:
         """One link for each Bluetooth adapter."""
         return [
@@ -416,6 +441,11 @@ class Gateway:
 
 async def serve(config: Config, secrets: Secrets, logger: Any) -> int:
     """Run a gateway; return the process's exit status."""
+    # What was imported lives as long as the process: the collector need not look at it again and
+    # again, and readings make no cycles, so it may look seldom.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     try:
         await Gateway(config, secrets, logger).run()
     except StoreError as error:

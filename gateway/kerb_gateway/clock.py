@@ -70,13 +70,19 @@ class SystemClock:
     def __init__(self) -> None:
         # Without a name for the boot each process is its own: nothing is ever taken for known.
         self.boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else str(uuid.uuid4())
+        self._last = Moment(self.boot_id, -1, 0, "none")
 
     def boottime_ms(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
     def now(self) -> Moment:
-        boottime_ns, wall_ns = _together()
-        return Moment(self.boot_id, boottime_ns // 1_000_000, wall_ns // 1_000_000, _quality())
+        # Within one millisecond all clocks stand still: a burst asks the kernel once.
+        if self.boottime_ms() != self._last.boottime_ms:
+            boottime_ns, wall_ns = _together()
+            self._last = Moment(
+                self.boot_id, boottime_ns // 1_000_000, wall_ns // 1_000_000, _quality()
+            )
+        return self._last
 
 
 def _together() -> tuple[int, int]:

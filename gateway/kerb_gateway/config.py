@@ -126,13 +126,29 @@ class GeometryPart(_Part):
     full_distance_mm: int = Field(ge=0, le=10000)
 
 
+class NodesMqttPart(_Part):
+    """The gateway's own broker, through which Wi-Fi nodes send."""
+
+    enabled: bool = False
+    host: str = Field("127.0.0.1", min_length=1)
+    port: Port = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    password_env: str | None = None
+    window: int = Field(2000, ge=20, le=20000)
+    keepalive_s: int = Field(30, ge=5, le=600)
+    # paho makes a table of properties for each MQTT 5 message, which costs more than all the rest
+    # of reading it; the bound that Receive Maximum gives is kept by not reading.
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+
+
 class NodePart(_Part):
     """A node and its key."""
 
     node_id: str = Field(pattern=r"^[0-9a-f]{12}$")
     role: Literal["bin", "lamp", "bay"]
     name: str | None = Field(None, max_length=64)
-    link: Literal["ble", "modbus"] = "ble"
+    link: Literal["ble", "modbus", "mqtt"] = "ble"
     bus: Segment | None = None
     unit: int | None = Field(None, ge=1, le=247)
     key_file: Path | None = None
@@ -182,6 +198,7 @@ class Config(_Part):
     backfill: BackfillPart = BackfillPart()
     commands: CommandsPart = CommandsPart()
     group: GroupPart | None = None
+    nodes_mqtt: NodesMqttPart = NodesMqttPart()
     bus: list[BusPart] = Field(default_factory=list, max_length=16)
     nodes: list[NodePart] = Field(default_factory=list, max_length=10000)
     log: LogPart = LogPart()
@@ -202,6 +219,7 @@ class Secrets(BaseModel):
 
     keys: dict[str, SecretBytes]
     password: SecretStr | None = None
+    nodes_password: SecretStr | None = None
 
 
 def load(path: Path) -> tuple[Config, Secrets]:
@@ -218,9 +236,13 @@ def load(path: Path) -> tuple[Config, Secrets]:
     mistakes.extend(missing)
     password, wrong = _password(table.get("uplink"), path.parent)
     mistakes.extend(wrong)
+    nodes_password, wrong = _password(table.get("nodes_mqtt"), path.parent, "nodes_mqtt")
+    mistakes.extend(wrong)
     if mistakes or config is None:
         raise ConfigError(mistakes)
-    return _absolute(config, path.parent), Secrets(keys=keys, password=password)
+    return _absolute(config, path.parent), Secrets(
+        keys=keys, password=password, nodes_password=nodes_password
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -262,6 +284,7 @@ def _nearest(location: tuple[Any, ...]) -> str:
         "backfill": BackfillPart,
         "commands": CommandsPart,
         "group": GroupPart,
+        "nodes_mqtt": NodesMqttPart,
         "bus": BusPart,
         "nodes": NodePart,
         "log": LogPart,
@@ -301,6 +324,8 @@ def _cross_checks(table: dict[str, Any]) -> list[str]:
             if node.get("bus") not in names:
                 mistakes.append(f"{where}.bus = {node.get('bus')!r}: no [[bus]] has that name")
             units[(repr(node.get("bus")), repr(node.get("unit")))] += 1
+        if node.get("link") == "mqtt" and not _enabled(table.get("nodes_mqtt")):
+            mistakes.append(f"{where}.link = 'mqtt': needs [nodes_mqtt] with enabled = true")
         mistakes.extend(_container(where, node.get("geometry")))
     for (bus, unit), number in units.items():
         if number > 1 and unit != "None":
@@ -314,6 +339,10 @@ def _group_checks(table: dict[str, Any]) -> list[str]:
     if "group" in table and named == "group":
         return ["gateway.id = 'group': stands for the whole group in topics; name it otherwise"]
     return []
+
+
+def _enabled(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("enabled") is True
 
 
 def _container(where: str, geometry: Any) -> list[str]:
@@ -346,10 +375,10 @@ def _keys(table: dict[str, Any], base: Path) -> tuple[dict[str, SecretBytes], li
     return keys, mistakes
 
 
-def _password(uplink: Any, base: Path) -> tuple[SecretStr | None, list[str]]:
-    if not isinstance(uplink, dict):
+def _password(part: Any, base: Path, where: str = "uplink") -> tuple[SecretStr | None, list[str]]:
+    if not isinstance(part, dict):
         return None, []
-    text, mistake = _secret(uplink, "password", base, "uplink")
+    text, mistake = _secret(part, "password", base, where)
     return (None if text is None else SecretStr(text)), ([mistake] if mistake else [])
 
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerb_wire import advert, bthome, keys, records, words
-from kerb_wire.errors import MIC, RemoteFault, WireError
+from kerb_wire.errors import MIC, RemoteFault
 from kerb_wire.limits import JUMP_LIMIT
 from kerb_wire.provisioning import address_of
 
 from kerb_gateway.bins.geometry import fill_pct
 from kerb_gateway.clock import Clock, Moment
-from kerb_gateway.crypto import Ecb, new_ecb
+from kerb_gateway.crypto import Decrypt, ccm_opener, new_ecb
 from kerb_gateway.elsewhere import Elsewhere
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.guard import Guard
@@ -105,7 +105,7 @@ class Ingest:
         self._interval_s = commit_interval_s
         self._rows = commit_rows
         self._by_address = {_address_text(node): node for node in nodes}
-        self._advert_ecbs: dict[tuple[str, int], Ecb] = {}
+        self._advert_openers: dict[tuple[str, int], Decrypt] = {}
         self._lock = asyncio.Lock()
         self._due = asyncio.Event()
         self._ballast = ballast
@@ -114,6 +114,7 @@ class Ingest:
         self.full = False  # the disk is: what is heard waits in memory, within a bound
         self._alarmed = False
         self.commits = 0
+        self.after_commit: list[Callable[[], None]] = []  # links that acknowledge
         self.committed = asyncio.Event()  # set after each commit: the publisher has work
         self.suspect: set[str] = set()  # node ids whose epoch must be asked for in a session
         self.elsewhere = Elsewhere(ledger)  # what other gateways say of nodes
@@ -169,16 +170,16 @@ class Ingest:
 
     def _open(self, heard: Heard, stream: Stream) -> tuple[int, bytes, Any]:
         address = bytes.fromhex(heard.address.replace(":", ""))
-        seq, plaintext = bthome.unseal(self._ecb(stream), address, heard.service_data)
+        seq, plaintext = bthome.unseal_with(self._opener(stream), address, heard.service_data)
         return seq, plaintext, advert.reading_of(plaintext)
 
-    def _ecb(self, stream: Stream) -> Ecb:
+    def _opener(self, stream: Stream) -> Decrypt:
         key = (stream.node.node_id, stream.epoch)
-        if key not in self._advert_ecbs:
-            self._advert_ecbs[key] = new_ecb(
-                keys.advert_key(new_ecb, stream.node.root_key, stream.epoch)
+        if key not in self._advert_openers:
+            self._advert_openers[key] = ccm_opener(
+                keys.advert_key(new_ecb, stream.node.root_key, stream.epoch), bthome.MIC_BYTES
             )
-        return self._advert_ecbs[key]
+        return self._advert_openers[key]
 
     def _not_verified(self, heard: Heard, node: Node, stream: Stream) -> Outcome:
         """Under a flood of forgeries the node itself is asked, in sessions, not its adverts."""
@@ -380,6 +381,8 @@ class Ingest:
         await self._ledger.commit()
         self.commits += 1
         self.committed.set()
+        for tell in self.after_commit:
+            tell()
         self.full = False
         if self._alarmed:
             self._room_again()
@@ -420,12 +423,7 @@ def _address_text(node: Node) -> str:
 
 def _content(row: Any, packed: bytes, epoch: int) -> bytes:
     """Return what a digest is taken of: for a fill record, its advert's own bytes."""
-    if row.kind != records.FILL:
-        return packed
-    try:
-        return bytes(advert.objects_of(row, epoch))
-    except WireError:
-        return packed
+    return packed if row.kind != records.FILL else advert.objects_of_packed(packed, epoch)
 
 
 def _none(value: int, none: int) -> int | None:

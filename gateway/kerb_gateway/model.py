@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 RECENT_DIGESTS = 64
 
@@ -56,6 +57,14 @@ class Gap:
     last_seq: int
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where numbers come from: a node's epoch."""
+
+    node_id: str
+    epoch: int
+
+
 @dataclass
 class Stream:
     """What is known of one node's epoch."""
@@ -75,15 +84,23 @@ class Stream:
     backlog: int | None = None  # unacknowledged records, as the node's last advert said
     elsewhere: int = 0  # numbers that another gateway has delivered, never stored here
 
+    @cached_property
+    def origin(self) -> Origin:
+        """Where its numbers come from."""
+        return Origin(self.node.node_id, self.epoch)
+
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Return the gaps as plain numbers."""
         return tuple((gap.first_seq, gap.last_seq) for gap in self.gaps)
 
     def remember(self, seq: int, digest: bytes) -> None:
         """Keep a digest; the oldest of more than RECENT_DIGESTS goes."""
+        behind = bool(self.recent) and seq < next(reversed(self.recent))
         self.recent[seq] = digest
+        if behind:  # backfill's: rare, and from here on the first is the lowest again
+            self.recent = OrderedDict(sorted(self.recent.items()))
         while len(self.recent) > RECENT_DIGESTS:
-            self.recent.pop(min(self.recent))
+            self.recent.popitem(last=False)
 
     def missing(self) -> int:
         """Return how many numbers the open gaps hold."""
@@ -117,8 +134,7 @@ class Stream:
         return min(gap.first_seq for gap in self.gaps) - 1
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """One reading on its way into the store; `fields` are columns of the readings table."""
 
     stream: Stream
@@ -136,14 +152,6 @@ class Loss:
     first_seq: int
     last_seq: int | None
     reason: str
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where numbers come from: a node's epoch."""
-
-    node_id: str
-    epoch: int
 
 
 class Payloads(Protocol):

@@ -97,6 +97,7 @@ class Publisher:
         self._window = in_flight
         self._cursor = outbox.done
         self._ready: deque[Outgoing] = deque()
+        self._together = False  # a backlog: its readings travel together to its last one
         self._flying: dict[int, list[Outgoing]] = {}
         self._alone: set[int] = set()  # rows of a batch that was refused: each for itself now
         self._refused: list[tuple[Outgoing, str]] = []
@@ -184,6 +185,7 @@ class Publisher:
                 await self._idle(self._committed)
                 return
             self._cursor = self._ready[-1].outbox_no
+            self._together = len(self._ready) > _BACKLOG_ROWS
         while room > 0 and self._ready:
             rows = self._next()
             topic, payload = rows[0].topic, rows[0].payload
@@ -219,7 +221,7 @@ class Publisher:
     def _next(self) -> list[Outgoing]:
         """Take what goes into the next message: one row, or readings while a backlog drains."""
         rows = [self._ready.popleft()]
-        if len(self._ready) < _BACKLOG_ROWS or not self._joins(rows[0]):
+        if not self._together or not self._joins(rows[0]):
             return rows
         left_bytes = min(_BATCH_BYTES, self._broker.maximum_packet_bytes - _OVERHEAD_BYTES)
         left_bytes -= len(rows[0].payload)

@@ -57,6 +57,12 @@ class Parts:
         )  # fmt: skip
         return parts
 
+    async def again(self) -> Parts:
+        """What a gateway that starts now would know."""
+        path = self.store._path
+        await self.store.close()
+        return await Parts.open(path)
+
     async def stream(self, last_seq: int = 0) -> Stream:
         return await self.ingest.epoch(self.nodes[0], EPOCH, last_seq)
 

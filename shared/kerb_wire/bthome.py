@@ -8,7 +8,7 @@ with a 4-byte MIC; nonce = advertised address, UUID, device information byte, co
 
 import struct
 
-from kerb_wire.ccm import decrypt, encrypt
+from kerb_wire.ccm import encrypt, opener
 from kerb_wire.errors import KIND, ORDER, RANGE, SIZE, TRUNCATED, LocalFault, RemoteFault
 from kerb_wire.layout import is_whole
 from kerb_wire.limits import ADVERT_MAX_BYTES, ADVERT_OBJECTS_MAX_BYTES, SEQ_MAX
@@ -139,10 +139,14 @@ def counter_of(service_data: bytes) -> int:
 
 def unseal(ecb, address: bytes, service_data: bytes) -> tuple[int, bytes]:
     """Return (counter, plaintext objects as bytes); RemoteFault(MIC) if forged or altered."""
+    return unseal_with(opener(ecb, MIC_BYTES), address, service_data)
+
+
+def unseal_with(decrypt, address: bytes, service_data: bytes) -> tuple[int, bytes]:
+    """As unseal(); decrypt: ccm.opener(ecb, MIC_BYTES), or what does the same."""
     counter = counter_of(service_data)
     nonce = _nonce(address, service_data[0], service_data[-8:-4])
-    text = decrypt(ecb, nonce, service_data[1:-8], service_data[-4:], tag_bytes=MIC_BYTES)
-    return counter, text
+    return counter, decrypt(nonce, service_data[1:-8], service_data[-4:])
 
 
 def advertising_data(service_data: bytes) -> bytes:

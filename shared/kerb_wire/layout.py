@@ -69,6 +69,12 @@ class Layout:
         self._fixed = fields[:-1] if self.rest else fields
         self._format = order + "".join(field.format for field in self._fixed)
         self.size_bytes = struct.calcsize(self._format)
+        # What a decoded number can break; a field that takes its kind's every value needs no look.
+        self._checks = tuple(
+            (at, field.low, field.high, field.extra)
+            for at, field in enumerate(fields)
+            if field.kind in _BOUNDS and (field.low, field.high) != _BOUNDS[field.kind]
+        )
         self.Row = namedtuple(name, tuple(field.name for field in fields))
 
     def pack(self, *values) -> bytes:
@@ -92,9 +98,15 @@ class Layout:
         values = struct.unpack(self._format, bytes(data[: self.size_bytes]))
         if self.rest:
             values = values + (bytes(data[self.size_bytes :]),)
-        for field, value in zip(self.fields, values):
-            if not field.fits(value):
+        for at, low, high, extra in self._checks:  # struct gives whole numbers: a range is enough
+            value = values[at]
+            if not (low <= value <= high or value == extra):
+                field = self.fields[at]
                 raise RemoteFault(
                     RANGE, f"{self.name}.{field.name} = {value!r}: {field.allowed()}"
                 )
+        if self.rest and not self.rest.fits(values[-1]):
+            raise RemoteFault(
+                RANGE, f"{self.name}.{self.rest.name} = {values[-1]!r}: {self.rest.allowed()}"
+            )
         return self.Row(*values)

@@ -11,6 +11,7 @@ FRAME_PAYLOAD_MAX_BYTES = 512  # largest payload of one frame, before COBS and C
 BACKFILL_MAX_RECORDS = 64  # largest range one backfill request may ask for
 ANSWER_MAX_RECORDS = 6  # records in one backfill answer: fits a 247-byte ATT MTU
 FILE_READ_MAX_RECORDS = 10  # records in one Modbus file read: 240 of at most 250 bytes
+BUNDLE_MAX_RECORDS = 8  # records in one sealed MQTT message of a Wi-Fi node
 
 ADVERT_MAX_BYTES = 31  # legacy advertising data, Bluetooth Core 5.4 Vol 6 Part B 2.3.1.1
 ADVERT_OBJECTS_MAX_BYTES = 15  # what flags, service data header, counter and MIC leave of it

@@ -166,3 +166,10 @@ def seq_of(data: bytes) -> int:
 def command_no_of(data: bytes) -> int:
     """Return the command number of a packed LAMP record (0: none) without unpacking the rest."""
     return struct.unpack("<I", data[20:24])[0]
+
+
+def event_of(data: bytes) -> int:
+    """Return the event number of a packed FILL or LAMP record (0: none) without unpacking it."""
+    if data[1] == FILL:
+        return data[19]
+    return data[15] & 0x0F if data[1] == LAMP else 0

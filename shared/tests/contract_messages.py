@@ -4,6 +4,7 @@ from aes import new_ecb
 from kerb_wire import (
     advert,
     bthome,
+    bundle,
     frame,
     messages,
     provisioning,
@@ -172,6 +173,24 @@ def test_adverts_read_back():
         assert row.epoch_tag == 0x78
 
 
+def test_adverts_objects_are_found_in_a_packed_record_too():
+    nones = (records.NO_DISTANCE, 0, records.NO_TEMPERATURE, records.NO_BATTERY)
+    for distance_mm, sigma_mm, temperature_dc, battery_pct in (
+        nones,
+        (0, 255, -600, 0),
+        (20000, 1, 1250, 100),
+        (258, 7, -1, 90),
+        (300, 0, nones[2], 5),
+    ):
+        packed = records.pack_fill(
+            7, 9, 11, distance_mm, sigma_mm, 8, temperature_dc, battery_pct, 8, 6, 5, 15, 254
+        )
+        row = records.unpack(packed)
+        for epoch in (0, 0x1FF, 0xFFFFFFFF):
+            objects = advert.objects_of(row, epoch)
+            assert advert.objects_of_packed(packed, epoch) == objects, row
+
+
 def test_identity_blob():
     blob = provisioning.pack(1, 17, bytes(6), bytes(range(16)), "Köln".encode())
     assert provisioning.unpack(blob).unit == 17
@@ -240,6 +259,10 @@ def finish(data):
     return session.GatewayHandshake(new_ecb, bytes(16), bytes(16), 1, 2).finish(data)
 
 
+def unbundle(data):
+    return bundle.unseal(new_ecb(bytes(16)), data)
+
+
 def feed(data):
     decoder = frame.Decoder()
     return decoder.feed(data + b"\x00"), decoder.damaged
@@ -258,6 +281,7 @@ DECODERS = (
     messages.decode, records.unpack, frame.decode, frame.unstuff, feed, advert.reading_of,
     bthome.decode_objects, bthome.counter_of, unseal, provisioning.unpack, segment.unpack_header,
     segment.unpack_row, session.open_plain, open_sealed, finish, control, file_offset,
+    bundle.epoch_of, unbundle,
 )  # fmt: skip
 
 

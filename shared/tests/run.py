@@ -6,6 +6,7 @@ a non-zero exit status.
 
 import sys
 
+import contract_bundle
 import contract_crypto
 import contract_fields
 import contract_messages
@@ -13,7 +14,7 @@ import contract_messages
 
 def main():
     passed = failed = 0
-    for module in (contract_crypto, contract_fields, contract_messages):
+    for module in (contract_bundle, contract_crypto, contract_fields, contract_messages):
         for name in sorted(dir(module)):
             if not name.startswith("test_"):
                 continue

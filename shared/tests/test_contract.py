@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import contract_bundle
 import contract_crypto
 import contract_fields
 import contract_messages
@@ -21,7 +22,7 @@ SHARED = HERE.parent
 
 _CASES = [
     getattr(module, name)
-    for module in (contract_crypto, contract_fields, contract_messages)
+    for module in (contract_bundle, contract_crypto, contract_fields, contract_messages)
     for name in sorted(dir(module))
     if name.startswith("test_")
 ]

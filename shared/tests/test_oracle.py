@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from habluetooth import BluetoothServiceInfoBleak
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kerb_gateway.crypto import ccm_opener
 from kerb_wire import advert, bthome, ccm, keys, records
+from kerb_wire.errors import RemoteFault
 from rfc3610 import VECTORS
 
 ADDRESS = bytes.fromhex("a4cf12000012")
@@ -83,3 +85,33 @@ def test_our_ccm_is_everybodys(
 ) -> None:
     cipher, tag = ccm.encrypt(new_ecb(key), nonce, text, aad, tag_bytes)
     assert cipher + tag == AESCCM(key, tag_length=tag_bytes).encrypt(nonce, text, aad)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.binary(min_size=16, max_size=16),
+    st.binary(min_size=13, max_size=13),
+    st.binary(max_size=60),
+    st.binary(max_size=20),
+    st.sampled_from([4, 8]),
+    st.integers(0, 90 * 8),
+)
+def test_the_hosts_quick_cipher_says_what_ours_says(
+    key: bytes, nonce: bytes, text: bytes, aad: bytes, tag_bytes: int, bit: int
+) -> None:
+    """Also of every altered message: bit (if there is one of that number) is turned over."""
+    cipher, tag = ccm.encrypt(new_ecb(key), nonce, text, aad, tag_bytes)
+    whole = bytearray(nonce + cipher + tag + aad)
+    if bit < 8 * len(whole):
+        whole[bit // 8] ^= 1 << bit % 8
+    cut = 13 + len(cipher), 13 + len(cipher) + tag_bytes
+    parts = [bytes(one) for one in (whole[:13], whole[13 : cut[0]], whole[cut[0] : cut[1]])]
+    said = []
+    for decrypt in (ccm.opener(new_ecb(key), tag_bytes), ccm_opener(key, tag_bytes)):
+        for shortened in (parts[2], parts[2][:-1]):
+            try:
+                said.append(decrypt(parts[0], parts[1], shortened, bytes(whole[cut[1] :])))
+            except RemoteFault as fault:
+                said.append(str(fault))
+    assert said[:2] == said[2:]
+    assert (said[0] == text) == (bit >= 8 * len(whole))

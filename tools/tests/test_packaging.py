@@ -12,7 +12,12 @@ TOP = Path(__file__).resolve().parents[2]
 PACKAGES = {"kerb_wire", "kerb_gateway", "kerb_tools", "kerb_check", "kerb_sim"}
 HARDWARE = {"machine", "bluetooth", "network", "esp32"}
 HARDWARE_FILES = {"board.py", "sleep.py", "supervisor.py", "identity.py"}
-ONE_FILE_EACH = {"bleak": "ble.py", "pymodbus": "modbus.py", "paho": "mqtt.py"}
+# paho has one door a broker: what a thread of its own may cost upstream, the one below may not.
+DOORS = {
+    "bleak": {"links/ble.py"},
+    "pymodbus": {"links/modbus.py"},
+    "paho": {"links/mqtt.py", "uplink/mqtt.py"},
+}
 WIRE_MAY_IMPORT = {"struct", "binascii", "collections", "kerb_wire"}
 
 
@@ -72,10 +77,11 @@ def test_the_wire_imports_what_both_interpreters_have() -> None:
         assert imports(path) <= WIRE_MAY_IMPORT, path
 
 
-def test_each_library_has_one_door_in_the_gateway() -> None:
-    for path in (TOP / "gateway" / "kerb_gateway").rglob("*.py"):
-        for library, door in ONE_FILE_EACH.items():
-            assert library not in imports(path) or path.name == door, path
+def test_each_library_has_its_door_in_the_gateway() -> None:
+    base = TOP / "gateway" / "kerb_gateway"
+    for path in base.rglob("*.py"):
+        for library, doors in DOORS.items():
+            assert library not in imports(path) or str(path.relative_to(base)) in doors, path
 
 
 def test_firmware_and_gateway_never_import_each_other() -> None:

@@ -68,6 +68,9 @@ _COUNT = (
     "do update set value = value + excluded.value"
 )
 TAIL = "tail unknown"
+_MOVE_STREAM = (
+    "update streams set last_seq = ?, stored = ?, lost = ?, elsewhere = ? where stream_no = ?"
+)
 _REMEMBER = "insert into meta values (?,?) on conflict (key) do update set value = excluded.value"
 
 
@@ -88,6 +91,7 @@ class Ledger:
         self.streams: dict[tuple[str, int], Stream] = {}
         self.anchors = ClockAnchors()
         self.contacts = Contacts()
+        self._newest: dict[str, Stream] = {}
         self.counters: Counter[str] = Counter()
 
     @classmethod
@@ -105,7 +109,7 @@ class Ledger:
             if node_no not in by_no:
                 continue  # a node that the configuration no longer names: its history stays
             stream = Stream(stream_no, by_no[node_no], epoch, *numbers)
-            ledger.streams[(stream.node.node_id, epoch)] = stream
+            ledger._know(stream)
             numbered[stream_no] = stream
         for stream_no, first_seq, last_seq in await store.query(
             "select stream_no, first_seq, last_seq from gaps order by first_seq"
@@ -165,8 +169,14 @@ class Ledger:
 
     def newest_stream(self, node_id: str) -> Stream | None:
         """Return the node's stream that was begun last, or None."""
-        mine = [stream for (node, _), stream in self.streams.items() if node == node_id]
-        return max(mine, key=lambda stream: stream.stream_no) if mine else None
+        return self._newest.get(node_id)
+
+    def _know(self, stream: Stream) -> None:
+        node_id = stream.node.node_id
+        self.streams[(node_id, stream.epoch)] = stream
+        newest = self._newest.get(node_id)
+        if newest is None or stream.stream_no > newest.stream_no:
+            self._newest[node_id] = stream
 
     def newest_streams(self) -> list[Stream]:
         """Return the stream of each node that was begun last."""
@@ -183,7 +193,7 @@ class Ledger:
         """Open a stream for an epoch that an authenticated exchange has named."""
         stream = Stream(self._next_stream, node, epoch)
         self._next_stream += 1
-        self.streams[(node.node_id, epoch)] = stream
+        self._know(stream)
         self.add(
             (
                 "insert into streams (stream_no, node_no, epoch, last_seq) values (?,?,?,0)",
@@ -210,7 +220,8 @@ class Ledger:
             "wall_quality": moment.quality,
             "digest": reading.digest,
         }
-        self._batch.readings.append([fields.get(name) for name in _READING_COLUMNS])
+        self._batch.readings.append(list(map(fields.get, _READING_COLUMNS)))
+        self._batch.content[self._next_outbox] = (reading.stream.origin, fields)
         self._send(READING, self._next_reading)
         self._next_reading += 1
         reading.stream.stored += 1
@@ -369,6 +380,7 @@ class Ledger:
             raise
         for stream_no, ranges in batch.written.items():
             batch.touched[stream_no].written_gaps = ranges
+        self.outbox.committed(batch.outbox, batch.content)
 
     def _check(self, stream: Stream, batch: _Batch) -> None:
         """Raise an alarm when a stream's numbers do not add up, once for each difference."""
@@ -401,6 +413,7 @@ class _Batch:
     operations: list[Operation] = field(default_factory=list)
     readings: list[list[Any]] = field(default_factory=list)
     outbox: list[list[Any]] = field(default_factory=list)
+    content: dict[int, tuple[Origin, dict[str, Any]]] = field(default_factory=dict)
     touched: dict[int, Stream] = field(default_factory=dict)
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     written: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
@@ -417,6 +430,7 @@ class _Batch:
             self.operations + later.operations,
             self.readings + later.readings,
             self.outbox + later.outbox,
+            self.content | later.content,
             self.touched | later.touched,
             self.counts + later.counts,
         )
@@ -428,27 +442,21 @@ class _Batch:
             operations.append(Many(_INSERT_READING, list(self.readings)))
         if self.outbox:
             operations.append(Many(_INSERT_OUTBOX, list(self.outbox)))
+        if self.touched:
+            moved = [
+                [s.last_seq, s.stored, s.lost, s.elsewhere, s.stream_no]
+                for s in self.touched.values()
+            ]
+            operations.append(Many(_MOVE_STREAM, moved))
         for stream in self.touched.values():
-            operations.extend(self._stream(stream))
+            operations.extend(self._gaps(stream))
         if self.counts:
             rows = [[name, node_no, number] for (name, node_no), number in self.counts.items()]
             operations.append(Many(_COUNT, rows))
         return operations
 
-    def _stream(self, stream: Stream) -> list[Operation]:
-        operations: list[Operation] = [
-            (
-                "update streams set last_seq = ?, stored = ?, lost = ?, elsewhere = ? "
-                "where stream_no = ?",
-                [
-                    stream.last_seq,
-                    stream.stored,
-                    stream.lost,
-                    stream.elsewhere,
-                    stream.stream_no,
-                ],
-            )
-        ]
+    def _gaps(self, stream: Stream) -> list[Operation]:
+        operations: list[Operation] = []
         ranges = stream.ranges()
         if ranges != stream.written_gaps:
             self.written[stream.stream_no] = ranges

@@ -8,13 +8,14 @@ the rows that they name.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from kerb_gateway.model import Origin, Payloads
 from kerb_gateway.store.database import Operation, Store
+from kerb_gateway.store.fresh import Fresh
 
 READING = "reading"
 LOSS = "loss"
@@ -23,8 +24,7 @@ _TABLES = {READING: ("readings", "reading_no"), LOSS: ("losses", "loss_no")}
 MARK_ROWS = 500  # so many ended rows are worth a transaction of their own
 
 
-@dataclass(frozen=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One message on its way to the broker."""
 
     outbox_no: int
@@ -74,30 +74,37 @@ class Outbox:
     def __init__(self, store: Store, payloads: Payloads) -> None:
         self._store = store
         self._payloads = payloads
+        self._fresh = Fresh()
         self._order: deque[int] = deque()
         self._ended: set[int] = set()
         self._marked = 0
         self.done = 0
         self.read = 0  # rows up to here are in the publisher's hands
+        self.in_hand = 0  # and up to here in memory for it
 
     async def load(self) -> None:
         """Read the mark."""
         rows = await self._store.query("select value from meta where key = 'outbox_done'")
-        self.done = self._marked = self.read = int(rows[0][0]) if rows else 0
+        self.done = self._marked = self.read = self.in_hand = int(rows[0][0]) if rows else 0
 
     async def after(self, outbox_no: int, limit: int) -> list[Outgoing]:
         """Return the next messages, at most `limit`, in their order.
 
         What is a dead letter already, though the mark did not come to be stored, stays one.
         """
+        if self._fresh and self._fresh.first_no == outbox_no + 1:
+            return self._from_memory(limit)
         rows = await self._store.query(
             "select outbox_no, kind, row_no, topic, payload from outbox where outbox_no > ? "
             "and outbox_no not in (select outbox_no from dead_letters) order by outbox_no limit ?",
             [outbox_no, limit],
         )
+        if self._fresh:  # committed, and kept, while this was read
+            rows = [row for row in rows if row[0] < self._fresh.first_no]
         named = await self._all_named(rows)
         self._order.extend(row[0] for row in rows)
         self.read = max(self.read, *(row[0] for row in rows), 0)
+        self.in_hand = max(self.in_hand, self.read)
         messages = []
         for row in rows:
             message = self._message(row, named)
@@ -123,6 +130,34 @@ class Outbox:
 
     async def _all_named(self, rows: list[tuple[Any, ...]]) -> _NamedRows:
         return {kind: await self._named(kind, rows) for kind in _TABLES}
+
+    def committed(self, rows: Sequence[Sequence[Any]], content: Mapping[int, Any]) -> None:
+        """Keep rows that are on disk by now, if all before them are in the publisher's hands.
+
+        content: (origin, columns) of the rows that name a reading, by their outbox_no.
+        """
+        if rows and rows[0][0] == self.in_hand + 1 and self._fresh.keep(rows, content):
+            self.in_hand = int(rows[-1][0])
+
+    def let_go(self) -> None:
+        """Forget what is kept in memory and was not asked for yet: it lies in the database."""
+        self._fresh = Fresh()
+        self.in_hand = self.read
+
+    def _from_memory(self, limit: int) -> list[Outgoing]:
+        messages = []
+        for row, content in self._fresh.take(limit):
+            self._order.append(row[0])
+            self.read = row[0]
+            if content is not None:
+                messages.append(self._of_reading(row[0], *content))
+            elif message := self._message(tuple(row), {}):  # it brings its payload along
+                messages.append(message)
+        return messages
+
+    def _of_reading(self, outbox_no: int, origin: Origin, fields: dict[str, Any]) -> Outgoing:
+        topic, payload = self._payloads.reading(origin, fields, outbox_no)
+        return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]), fields["reading_no"])
 
     async def _named(
         self, kind: str, rows: list[tuple[Any, ...]]
@@ -154,8 +189,7 @@ class Outbox:
             )
         origin, fields = named[kind][row_no]
         if kind == READING:
-            topic, payload = self._payloads.reading(origin, fields, outbox_no)
-            return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]), row_no)
+            return self._of_reading(outbox_no, origin, fields)
         return Outgoing(outbox_no, *self._payloads.loss(origin, fields))
 
     # --- the mark ---

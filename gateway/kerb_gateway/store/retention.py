@@ -169,12 +169,13 @@ class Retention:
 
         The rows, their outbox rows and the loss records change in one transaction.
         """
+        self._ledger.outbox.let_go()
         rows = await self._store.query(
             "select r.stream_no, r.seq, r.reading_no, o.outbox_no from outbox o "
             "join readings r on r.reading_no = o.row_no "
             "where o.kind = 'reading' and o.outbox_no > ? and o.outbox_no <= ? "
             "order by r.stream_no, r.seq",
-            [self._ledger.outbox.read, outbox_no],
+            [self._ledger.outbox.in_hand, outbox_no],
         )
         if not rows:
             return

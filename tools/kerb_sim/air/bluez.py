@@ -90,6 +90,28 @@ class Bluez:
         self._bus = None
         self._scans.clear()
 
+    def keep_back(self, work: Callable[[], None]) -> bytes:
+        """Do `work` and return the signals that it makes, as the bytes of the bus."""
+        if self._bus is None:
+            raise RuntimeError("bluetoothd does not run")
+        self.tree.held = []
+        work()
+        held, self.tree.held = self.tree.held, None
+        for message in held:
+            message.serial = self._bus.next_serial()
+        return b"".join(message._marshall(False) for message in held)
+
+    async def let_go(self, signals: bytes) -> None:
+        """Send kept signals as fast as the bus takes them; returns when it has them all.
+
+        Past dbus-fast's own queue, which ends the connection when the bus does not keep up.
+        """
+        if self._bus is None or self._bus._sock is None:
+            raise RuntimeError("bluetoothd does not run")
+        await asyncio.get_running_loop().sock_sendall(self._bus._sock, signals)
+        # The bus answers a connection's messages in their order.
+        await self._bus.call(Message(_DBUS, "/org/freedesktop/DBus", _DBUS, "GetId"))
+
     def power(self, adapter: str, on: bool) -> None:
         """Switch an adapter on or off, as rfkill or a pulled dongle would."""
         path = f"/org/bluez/{adapter}"

@@ -29,6 +29,7 @@ class ObjectTree:
         self._writable = writable
         self._on_set = on_set
         self.objects: dict[str, dict[str, Properties]] = {}
+        self.held: list[Message] | None = None  # signals that somebody keeps back
 
     def add(self, path: str, interfaces: dict[str, Properties]) -> None:
         """Add an object with its interfaces."""
@@ -103,5 +104,8 @@ class ObjectTree:
     def _signal(
         self, path: str, interface: str, member: str, signature: str, body: list[Any]
     ) -> None:
-        if self._bus.connected:
-            self._bus.send(Message.new_signal(path, interface, member, signature, body))
+        signal = Message.new_signal(path, interface, member, signature, body)
+        if self.held is not None:
+            self.held.append(signal)
+        elif self._bus.connected:
+            self._bus.send(signal)

@@ -4,6 +4,9 @@ In turns, several times: N readings from a real store through the real publisher
 private mosquitto until each PUBACK is there, one message a reading and then 64 of them together;
 then N messages of the same size by paho alone, with as many in flight. Rates and CPU time a
 reading are medians; a ratio compares what ran side by side in one round.
+
+With --rows: a gateway process drains backlogs of these sizes; of each the first and the last
+100,000 readings are timed, and ThingsBoard's gateway runs from end to end beside it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,9 @@ from kerb_gateway.uplink.topics import Topics
 from kerb_sim.broker import Broker
 from paho.mqtt.enums import CallbackAPIVersion
 
-from kerb_tools.bench import readings
+from kerb_tools.bench import backlog, course, readings
+from kerb_tools.bench.peers import thingsboard
+from kerb_tools.bench.peers.base import Missing
 from kerb_tools.bench.result import Bar, Result
 
 READINGS = 10_000
@@ -38,11 +44,18 @@ _ROUNDS = 3
 _TOPICS = Topics("north", "gw1")
 Took = tuple[float, float]  # seconds, CPU seconds
 _CPU_BAR = 1.8  # times bare paho, one message a reading
+_PART = 100_000  # of a backlog, from its begin and from its end
+_PEER_READINGS = 20_000
+_PEER_BAR = 4.0  # times ThingsBoard's end-to-end rate
+_SAME_RATE_BAR = 0.9  # the largest backlog's rate, as a share of the smallest one's
+_RSS_BAR_MB = 80.0
 _RATE_BAR = 1.5  # times bare paho, when readings travel together
 
 
-def run(seed: int) -> Result:
-    """Measure and compare."""
+def run(seed: int, rows: Sequence[int] = ()) -> Result:
+    """Measure and compare; rows: also drain backlogs of so many rows, by a gateway process."""
+    if rows:
+        return _backlogs(seed, rows)
     result = Result("drain", seed)
     with tempfile.TemporaryDirectory(prefix="kerb-bench-") as folder:
         rounds = asyncio.run(_measure(Path(folder), seed))
@@ -61,6 +74,64 @@ def run(seed: int) -> Result:
         Bar("batched_rate_ratio", result.figures["batched_rate_ratio"], _RATE_BAR, at_least=True)
     )
     return result
+
+
+def _backlogs(seed: int, rows: Sequence[int]) -> Result:
+    """Drain the first and the last readings of each backlog; compare sizes, and ThingsBoard."""
+    result = Result("drain", seed)
+    sizes = sorted(rows)
+    with tempfile.TemporaryDirectory(prefix="kerb-bench-") as folder:
+        rounds = asyncio.run(_all_sizes(Path(folder), sizes))
+    for size in sizes:
+        runs = [one for each in rounds for one in each[size]]
+        name = f"rows_{size}"
+        result.spread(f"{name}_per_s", [one.rate_per_s for one in runs], 0)
+        result.spread(f"{name}_cpu_us", [one.cpu_us for one in runs])
+        result.figures[f"{name}_first_reading_s"] = round(max(one.ready_s for one in runs), 1)
+        rss_mb = round(max(one.peak_mb for one in runs), 1)
+        result.bars.append(Bar(f"{name}_rss_mb", rss_mb, _RSS_BAR_MB, at_least=False))
+    least, most = sizes[0], sizes[-1]
+    if least != most:
+        name = f"rate_at_{most}_over_{least}"
+        shares = [_rate(each[most]) / _rate(each[least]) for each in rounds]
+        share = result.spread(name, shares, 2)
+        result.bars.append(Bar(name, round(share, 2), _SAME_RATE_BAR, at_least=True))
+    _beside_thingsboard(result, [_rate(each[sizes[0]]) for each in rounds])
+    return result
+
+
+def _rate(runs: Sequence[backlog.Drained]) -> float:
+    return statistics.mean(one.rate_per_s for one in runs)
+
+
+def _beside_thingsboard(result: Result, rates: list[float]) -> None:
+    try:
+        thingsboard.interpreter()
+    except Missing as error:
+        result.figures["thingsboard_gateway_skipped"] = str(error)
+        return
+    peer = asyncio.run(course.run(thingsboard.ThingsBoard, _PEER_READINGS))
+    result.figures["thingsboard_gateway_per_s"] = round(peer.rate_per_s)
+    share = round(statistics.median(rates) / peer.rate_per_s, 2)
+    result.bars.append(Bar("drain_over_thingsboard", share, _PEER_BAR, at_least=True))
+
+
+async def _all_sizes(folder: Path, sizes: list[int]) -> list[dict[int, list[backlog.Drained]]]:
+    """Drain each backlog's first readings, then its last ones; size by size, in rounds."""
+    for size in sizes:
+        place = folder / str(size)
+        place.mkdir()
+        await backlog.make(place / "gateway.sqlite", size)
+    rounds = []
+    for _ in range(_ROUNDS):
+        each: dict[int, list[backlog.Drained]] = {size: [] for size in sizes}
+        for size in sizes:
+            part = min(_PART, size)
+            for begin in (0, size - part):
+                backlog.begin_at(folder / str(size) / "gateway.sqlite", begin)
+                each[size].append(await backlog.drain(folder / str(size), part))
+        rounds.append(each)
+    return rounds
 
 
 async def _measure(folder: Path, seed: int) -> list[dict[str, Took]]:

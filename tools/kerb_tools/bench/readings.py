@@ -21,12 +21,12 @@ def nodes(count: int, seed: int) -> list[Node]:
     return [Node(n, f"a4cf{n:08x}", "bin", rng.randbytes(16), None) for n in range(1, count + 1)]
 
 
-def record(seq: int, rng: random.Random) -> bytes:
+def record(seq: int, rng: random.Random, flags: int = FLAG_CONNECTABLE) -> bytes:
     """Return one packed fill record."""
     distance_mm = rng.randrange(300, 2500)
     return records.pack_fill(
         1, seq, seq * 900, distance_mm, 3, 0, rng.randrange(-100, 350), 90, 0, 7, 7,
-        FLAG_CONNECTABLE, 3,
+        flags, 3,
     )  # fmt: skip
 
 

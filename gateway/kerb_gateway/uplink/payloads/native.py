@@ -28,6 +28,7 @@ _FILL = (
 )
 _LAMP = ("level_pct", "reason", "faults", "outcome", "burn_min", "command_no", "event")
 _COMMON = ("boot_no", "uptime_s", "via", "auth")
+_FILL_NAMES, _LAMP_NAMES = _FILL + _COMMON, _LAMP + _COMMON
 
 GATEWAY = "gateway"  # in the place of a node: what concerns no single one
 _encode = msgspec.json.Encoder().encode
@@ -52,8 +53,8 @@ class NativePayloads:
             "gw_epoch": self._gw_epoch,
             "outbox_no": outbox_no,
         }
-        for name in (_FILL if kind == "fill" else _LAMP) + _COMMON:
-            message[name] = fields.get(name)
+        names = _FILL_NAMES if kind == "fill" else _LAMP_NAMES
+        message.update(zip(names, map(fields.get, names)))
         if kind == "fill":
             tenths = fields["temperature_dc"]
             message["temperature_c"] = None if tenths is None else tenths / 10
