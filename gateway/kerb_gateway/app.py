@@ -43,7 +43,7 @@ _RESTART_LAST_S = 60.0
 _SETTLE_S = 2.0
 _GOODBYE_S = 1.0
 _MB = 1024 * 1024
-_GC_THRESHOLDS = (10_000, 20, 50)
+_GC_THRESHOLDS = (5_000, 10, 10)
 
 
 class Gateway:
