@@ -57,7 +57,7 @@ _CLAIM_S = 3.0  # how long a command line may hold the database at our start
 _GOODBYE_S = 1.0
 _BEATS_A_LOOK = 10
 _MB = 1024 * 1024
-_GC_THRESHOLDS = (10_000, 20, 50)
+_GC_THRESHOLDS = (5_000, 10, 10)
 
 
 class Gateway:

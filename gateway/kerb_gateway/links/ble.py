@@ -27,7 +27,9 @@ from kerb_gateway.errors import LinkDown, LinkError
 from kerb_gateway.model import Heard
 
 _SERVICE_DATA = f"0000{bthome.UUID16:04x}-0000-1000-8000-00805f9b34fb"
-_QUEUE_ADVERTS = 4096
+# dbus-fast hands over all that lies in its socket before anybody else has a turn: a burst of
+# 20,000 adverts comes as one piece. A full queue is some 20 MB.
+_QUEUE_ADVERTS = 32768
 _CLOSE_S = 3.0
 _PIECES = 256
 # Stable kernels that have Linux commit b5431dc2803a ("avoid dup filtering when passive scanning
