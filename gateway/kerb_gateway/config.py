@@ -29,7 +29,15 @@ from kerb_gateway.errors import ConfigError
 _KEY = re.compile(r"[0-9a-fA-F]{32}\Z")
 _SECRET_MAX_BYTES = 4096
 
-Segment = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_SEGMENT = r"^[A-Za-z0-9_-]{1,64}$"
+_NODE_ID = r"^[0-9a-f]{12}$"
+# What a pattern asks for, in words.
+_IN_WORDS = {
+    _SEGMENT: "1 to 64 letters, digits, - and _ (it becomes a part of topics)",
+    _NODE_ID: "12 hex digits in small letters, such as a4cf12a50000 (esptool read-mac shows them)",
+}
+
+Segment = Annotated[str, Field(pattern=_SEGMENT)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -145,7 +153,7 @@ class NodesMqttPart(_Part):
 class NodePart(_Part):
     """A node and its key."""
 
-    node_id: str = Field(pattern=r"^[0-9a-f]{12}$")
+    node_id: str = Field(pattern=_NODE_ID)
     role: Literal["bin", "lamp", "bay"]
     name: str | None = Field(None, max_length=64)
     link: Literal["ble", "modbus", "mqtt"] = "ble"
@@ -271,7 +279,9 @@ def _explain(error: Any, table: dict[str, Any]) -> str:
         return f"{where}: is missing; it has no default"
     if error["type"] == "extra_forbidden":
         return f"{where}: no such key{_nearest(error['loc'])}"
-    return f"{where} = {error['input']!r}: {error['msg'].lower()}"
+    pattern = error.get("ctx", {}).get("pattern")
+    said = error["msg"][:1].lower() + error["msg"][1:]
+    return f"{where} = {error['input']!r}: {_IN_WORDS.get(pattern, said)}"
 
 
 def _nearest(location: tuple[Any, ...]) -> str:

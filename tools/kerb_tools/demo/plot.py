@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 
 _BINS_SHOWN = 6
 _LAMPS_SHOWN = 8
+_LAMP_STEP = 110  # from one lamp's zero to the next one's
 
 
 def draw(sets: Sets, comparison: Comparison, run: Path, caption: str) -> list[Path]:
@@ -69,14 +70,25 @@ def _fill(axes: Axes, comparison: Comparison, start_s: float) -> None:
 
 def _lamps(axes: Axes, sets: Sets, start_s: float) -> None:
     lamps = [(node, rows) for node, rows in sorted(sets.world.lamps.items()) if rows]
-    for index, (node, rows) in enumerate(lamps[:_LAMPS_SHOWN]):
-        offset = index * 110
+    lamps = lamps[:_LAMPS_SHOWN]
+    stop_s = sets.world.stopped_t_s or max((rows[-1].t_s for _, rows in lamps), default=start_s)
+    for index, (node, rows) in enumerate(lamps):
+        offset = index * _LAMP_STEP
         axes.step(
-            [row.t_s - start_s for row in rows],
-            [row.light_pct + offset for row in rows],
+            [row.t_s - start_s for row in rows] + [stop_s - start_s],
+            [row.light_pct + offset for row in rows] + [rows[-1].light_pct + offset],
             where="post",
             color=f"C{index}",
         )
-        axes.text(0, offset + 55, f"lamp {node[-4:]} ", fontsize=7, ha="right", va="center")
-    axes.set(xlabel="seconds", yticks=[], title="Lamps: PWM duty as the world saw it, 0 to 100 %")
+        for fault in sets.world.lamp_faults.get(node, []):
+            span = [fault.t_s - start_s, min(fault.end_s, stop_s) - start_s]
+            axes.fill_between(span, offset, offset + 100, color="0.5", alpha=0.3, linewidth=0)
+            axes.text(span[0], offset + 50, f" {fault.what}", fontsize=7, va="center")
+    axes.set(
+        xlabel="seconds",
+        yticks=[index * _LAMP_STEP + 50 for index in range(len(lamps))],
+        yticklabels=[f"lamp {node[-4:]}" for node, _ in lamps],
+        xlim=(-1, stop_s - start_s + 1),
+        title="Lamps: PWM duty as the world saw it, 0 to 100 %; grey: this one has failed",
+    )
     axes.grid(alpha=0.25, axis="x")
