@@ -64,8 +64,8 @@ GROUP_STREET = "tools/tests/test_group_street.py"
 KILLED = "test_the_owner_is_killed_with_readings_that_it_never_delivered"
 CUTS = "tools/tests/test_fault_states.py"
 NODES_MQTT = "gateway/tests/test_nodes_mqtt.py"
-_MIC_REFUSED = 'raise RemoteFault(MIC, "the message integrity code does not match") from None'
-_MIC_TAKEN = (
+MIC_REFUSED = 'raise RemoteFault(MIC, "the message integrity code does not match") from None'
+MIC_TAKEN = (
     "from kerb_wire import ccm\n\n            return ccm._crypt(new_ecb(key), nonce, ciphertext)"
 )
 
@@ -105,7 +105,7 @@ MUTANTS = [
     Mutant("MIC not compared", "shared/kerb_wire/ccm.py",
            "if not same(wanted, tag):", "if False:", "shared/tests/test_contract.py"),
     Mutant("MIC not compared by the host's cipher", "gateway/kerb_gateway/crypto.py",
-           _MIC_REFUSED, _MIC_TAKEN, INGEST),
+           MIC_REFUSED, MIC_TAKEN, INGEST),
     Mutant("a message ends before its commit", "gateway/kerb_gateway/links/nodes_mqtt.py",
            "self._waiting[0].durable_at <= commits", "self._waiting[0].durable_at <= commits + 1",
            f"{NODES_MQTT}::test_a_bundle_is_answered_after_its_commit_and_not_before"),
@@ -341,7 +341,7 @@ MUTANTS = [
            "while loop.time() - self._heard_at < self._deaf_after_s:", "while True:",
            f"{STREET}::test_bluetooth_daemon_dies_and_returns"),
     Mutant("street: a forged MIC is taken", "gateway/kerb_gateway/crypto.py",
-           _MIC_REFUSED, _MIC_TAKEN,
+           MIC_REFUSED, MIC_TAKEN,
            f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
     Mutant("street: a replay, or the second adapter's duplicate, is stored",
            "gateway/kerb_gateway/ingest.py",

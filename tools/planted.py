@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutants import copy_tree
+from mutants import MIC_REFUSED, MIC_TAKEN, copy_tree
 from rich.console import Console
 from rich.progress import Progress
 
@@ -48,7 +48,6 @@ DATABASE = "gateway/kerb_gateway/store/database.py"
 LEDGER = "gateway/kerb_gateway/store/ledger.py"
 OUTBOX = "gateway/kerb_gateway/store/outbox.py"
 RETENTION = "gateway/kerb_gateway/store/retention.py"
-WIRE = "shared/kerb_wire/ccm.py"
 
 PLANTED = [
     Bug("ack before commit", BACKFILL,
@@ -101,7 +100,7 @@ PLANTED = [
         "self._next_outbox = rows[0][0] + 1", "self._next_outbox = rows[0][0]",
         "outbox number used again"),
     Bug("replay accepted", INGEST,
-        "return DUPLICATE if authenticated else REPLAY", "return ACCEPTED", "stored twice"),
+        "return DUPLICATE if authenticated else REPLAY", "return ACCEPTED", "false loss"),
     Bug("live advert inside a gap stored", INGEST,
         "        if kind == ACCEPTED:\n            self._accept(stream",
         "        if kind != DUPLICATE:\n            self._accept(stream",
@@ -112,7 +111,7 @@ PLANTED = [
     Bug("other content under a known number stored", INGEST,
         "return DUPLICATE if known == digest else TAMPERED",
         "return DUPLICATE if known == digest else ACCEPTED", "stored twice"),
-    Bug("MIC not compared", WIRE, "if not same(wanted, tag):", "if False:", "altered"),
+    Bug("MIC not compared", "gateway/kerb_gateway/crypto.py", MIC_REFUSED, MIC_TAKEN, "altered"),
     Bug("a new epoch forgets the old one's tail", INGEST,
         "                if old is not None:\n", "                if False:\n",
         "tail not declared"),
