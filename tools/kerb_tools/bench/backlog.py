@@ -19,7 +19,7 @@ from kerb_gateway.store.database import Store
 
 from kerb_tools.bench import process, readings
 from kerb_tools.bench.brokers import BenchBroker
-from kerb_tools.bench.peers.base import Peer
+from kerb_tools.bench.peers.base import Program
 from kerb_tools.bench.peers.kerbstone import AS_INSTALLED
 from kerb_tools.bench.radio import MARK
 from kerb_tools.bench.sink import Sink
@@ -91,7 +91,7 @@ def begin_at(path: Path, outbox_no: int) -> None:
     connection.close()
 
 
-class DrainGateway(Peer):
+class DrainGateway(Program):
     """`kerb-gateway run` with a backlog and no link."""
 
     name = "kerbstone"

@@ -30,7 +30,7 @@ from kerb_wire.provisioning import address_of
 
 from kerb_tools.bench import readings
 from kerb_tools.bench.brokers import BenchBroker
-from kerb_tools.bench.peers.base import Peer
+from kerb_tools.bench.peers.base import Program
 from kerb_tools.bench.peers.kerbstone import AS_INSTALLED
 from kerb_tools.system_parts import find_dbus_daemon
 
@@ -41,7 +41,7 @@ _SETTLE_S = 0.5
 _BUS = "DBUS_SYSTEM_BUS_ADDRESS"
 
 
-class RadioGateway(Peer):
+class RadioGateway(Program):
     """`kerb-gateway run` with one adapter and 200 bins."""
 
     name = "kerbstone"

@@ -6,6 +6,7 @@ which `durability` states; it is started, loaded, measured and stopped by the co
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import os
@@ -25,8 +26,8 @@ class Missing(Exception):
     """The peer cannot be had on this machine; the text says why."""
 
 
-class Peer:
-    """A program between an inbound and an upstream broker."""
+class Program(abc.ABC):
+    """A program between an inbound and an upstream broker, as a process of its own."""
 
     name = ""
     durability = ""
@@ -40,17 +41,9 @@ class Peer:
         self.folder, self.inbound, self.upstream = folder, inbound, upstream
         self._process: asyncio.subprocess.Process | None = None
 
-    def message(self, number: int) -> tuple[str, bytes]:
-        """Return (topic, payload) of reading `number`, from 0 on."""
-        raise NotImplementedError
-
-    def key(self, number: int) -> tuple[bytes, ...]:
-        """Return what `identity` finds of reading `number` upstream."""
-        raise NotImplementedError
-
+    @abc.abstractmethod
     def command(self) -> Sequence[str]:
         """Return what starts it, once its files are in `folder`."""
-        raise NotImplementedError
 
     @property
     def pids(self) -> list[int]:
@@ -99,6 +92,18 @@ class Peer:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+
+
+class Peer(Program):
+    """A program that is given one reading a message."""
+
+    @abc.abstractmethod
+    def message(self, number: int) -> tuple[str, bytes]:
+        """Return (topic, payload) of reading `number`, from 0 on."""
+
+    @abc.abstractmethod
+    def key(self, number: int) -> tuple[bytes, ...]:
+        """Return what `identity` finds of reading `number` upstream."""
 
 
 class JsonPeer(Peer):
