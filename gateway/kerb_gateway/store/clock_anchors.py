@@ -21,7 +21,7 @@ from kerb_gateway.anchor import (
     Boot,
     Offset,
     offset_at,
-    offset_between,
+    offset_from,
     start_between,
 )
 from kerb_gateway.clock import Moment
@@ -37,6 +37,7 @@ class ClockAnchors:
     def __init__(self) -> None:
         self.boots: list[Boot] = []
         self._index: dict[str, int] = {}
+        self._starts: dict[int, Offset] = {}  # of boots without an anchor, until one comes
         self._next_anchor = 1
         self._last_seen_ms = 0
 
@@ -66,6 +67,7 @@ class ClockAnchors:
         return known
 
     def _append(self, boot: Boot) -> None:
+        self._starts.clear()
         self._index[boot.boot_id] = len(self.boots)
         self.boots.append(boot)
 
@@ -113,6 +115,7 @@ class ClockAnchors:
         first = not boot.anchors
         anchor = Anchor(moment.boottime_ms, moment.wall_ms)
         boot.anchors.append(anchor)
+        self._starts.clear()
         operations: list[Operation] = [
             (
                 "insert into clock_anchors values (?,?,?,?,?)",
@@ -158,8 +161,12 @@ class ClockAnchors:
         boot = self.boots[index]
         if boot.anchors:
             return Offset(*offset_at(boot.anchors, boottime_ms)), ANCHORED
-        found = offset_between(self.boots, index, boottime_ms)
-        return found, NONE if found.low_ms is found.high_ms is None else RANGE
+        start = self._starts.get(index)
+        if start is None:
+            start = self._starts[index] = start_between(self.boots, index)
+        if start.low_ms is start.high_ms is None:
+            return start, NONE
+        return offset_from(start, boottime_ms), RANGE
 
     def mapping(self, boot_id: str, t_ms: int, axis: str) -> tuple[int, int] | None:
         """Return where a moment of one boot lies on another boot's axis, if both are known."""
