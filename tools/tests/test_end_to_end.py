@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -64,6 +65,24 @@ def test_gateway_and_broker_killed_with_messages_in_flight(tmp_path: Path) -> No
 
     verdict = run_street(tmp_path, bins=3, lamps=2, duration_s=14, during=kill)
     assert_accounted(verdict)
+
+
+def test_what_the_broker_acknowledged_and_lost_is_asked_for_again(tmp_path: Path) -> None:
+    """A broker without a memory dies while its only consumer is away, twice."""
+
+    async def lose(demo: Demo) -> None:
+        broker = demo.street.broker
+        demo.subscriber.send_signal(signal.SIGSTOP)
+        broker.saves = False
+        for _ in range(2):
+            await broker.stop(kill=True)
+            await broker.start()
+            await asyncio.sleep(4)
+        demo.subscriber.send_signal(signal.SIGCONT)
+
+    verdict = run_street(tmp_path, bins=2, lamps=1, duration_s=12, during=lose)
+    assert_accounted(verdict)
+    assert verdict.figures["lost_by_broker_and_replayed"] > 0
 
 
 def test_bus_units_that_answer_late_garble_and_die(tmp_path: Path) -> None:

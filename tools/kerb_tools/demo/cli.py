@@ -184,6 +184,11 @@ def _summary(console: Console, run: Path, report: dict[str, Any], verdict: Verdi
         f"time of measuring: off by at most {report['time_error_ms_p95']} ms (p95), "
         f"stated within {report['time_range_ms_p50']} ms (p50)",
     ]
+    if report["lost_by_broker_and_replayed"]:
+        lines.append(
+            f"{report['lost_by_broker_and_replayed']} readings the broker had acknowledged and "
+            "lost; the gateway sent them once more on request"
+        )
     if report["gateways"] > 1:
         lines.append(
             f"{report['gateways']} gateways, one killed for good; "

@@ -263,7 +263,7 @@ class Judge:
             book = self._book(message["node"], message["epoch"])
             self._lose(book, message["first_seq"], message["reason"])
             return _loss_key(message)
-        return (topic, payload)
+        return (topic, _unnumbered(message))
 
     def _dead_letter(self, outbox_no: int) -> None:
         entry = self._waiting.pop(outbox_no, None)
@@ -294,7 +294,9 @@ class Judge:
             return any(self._is_known(one) for one in message)
         if "seq" in message:
             return self._is_known(message)
-        key = _loss_key(message) if message.get("kind") == "loss" else (topic, payload)
+        key = (
+            _loss_key(message) if message.get("kind") == "loss" else (topic, _unnumbered(message))
+        )
         return not self._numbers.get(key)
 
     def _is_known(self, message: dict[str, Any]) -> bool:
@@ -310,7 +312,8 @@ class Judge:
             self._reading_arrived(message)
         else:
             self._street.trace.note(f"arrived {topic}")
-            key = _loss_key(message) if message.get("kind") == "loss" else (topic, payload)
+            is_loss = message.get("kind") == "loss"
+            key = _loss_key(message) if is_loss else (topic, _unnumbered(message))
             numbers = self._numbers.get(key)
             if numbers is None:
                 self.found("invented", topic, payload.decode())
@@ -387,6 +390,12 @@ class Judge:
 def _loss_key(message: dict[str, Any]) -> tuple[Any, ...]:
     names = ("node", "epoch", "first_seq", "last_seq", "reason")
     return ("loss", *(message[name] for name in names))
+
+
+def _unnumbered(message: dict[str, Any]) -> bytes:
+    """Return a message without its place in the outbox, which it gets when it is sent."""
+    left = {name: message[name] for name in message if name not in ("gw_epoch", "outbox_no")}
+    return msgspec.json.encode(left)
 
 
 def _is_same(record: bytes, message: dict[str, Any]) -> bool:
