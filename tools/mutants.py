@@ -274,7 +274,7 @@ MUTANTS = [
            f"{REPLAY}::test_rows_come_once_more_in_order_and_the_live_flow_goes_on"),
     Mutant("a message does not say its place in the outbox",
            "gateway/kerb_gateway/store/outbox.py",
-           "self._payloads.numbered(payload, outbox_no)\n        if kind", "payload\n        if kind",
+           "payload = self._payloads.numbered(payload, outbox_no)", "pass",
            f"{REPLAY}::test_rows_come_once_more_in_order_and_the_live_flow_goes_on"),
     Mutant("a replay takes what dead letters hold", "gateway/kerb_gateway/replay.py",
            "[row for row in rows if row.outbox_no not in letters]", "rows",
