@@ -255,6 +255,8 @@ def _accounting(sets: Sets, result: Comparison) -> None:
 def _losses(sets: Sets, result: Comparison) -> None:
     """A loss record must be true: not for what arrived, nor for what lies on the flash."""
     on_flash = {r.identity for flash in sets.flash.values() for r in flash.readings}
+    for flash in sets.flash.values():
+        on_flash -= flash.overwritten
     for loss in takenback.standing(sets.delivered):
         if loss.reason == "tail unknown":
             continue  # open-ended until the next contact: it claims nothing of single numbers
