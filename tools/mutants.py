@@ -222,6 +222,9 @@ MUTANTS = [
            "        elif False:\n            self._alone",
            "gateway/tests/test_publisher.py"
            "::test_a_backlog_travels_together_and_a_refused_batch_alone"),
+    Mutant("what is in flight grows with its messages", "gateway/kerb_gateway/publisher.py",
+           "self._flying_bytes >= _FLYING_BYTES", "False",
+           f"{PUBLISHER}::test_what_is_in_flight_is_bounded_in_bytes_too"),
     Mutant("a refusal of the moment is answered at once",
            "gateway/kerb_gateway/uplink/refusals.py",
            "now_s + self._patience.pause_s(self._refusals)", "now_s",
