@@ -7,6 +7,7 @@ always has the same bytes.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from kerb_wire import advert, bthome, keys, provisioning, records
 from kerb_wire.words import EVENTS, FLAG_CONNECTABLE, FLAG_SERVICE, ROLES, code
 
 from kerb_tools.simulate.dialogue import Dialogue
+from kerb_tools.simulate.nodeclock import SLEEPING, NodeClock
 from kerb_tools.simulate.nodelog import NodeLog
 
 if TYPE_CHECKING:
+    from kerb_tools.simulate.house import House
     from kerb_tools.simulate.street import Street
 
 WAKE_S = 900.0
@@ -35,6 +38,21 @@ _SERVICE = code(EVENTS, "service")
 _TILT = code(EVENTS, "tilt")
 
 
+_BURST_S = (0.2, 2.7)  # from the first echo to the record's stamp
+_ON_AIR_S = (0.1, 0.9)  # from the stamp to the first hearing
+_HELD_UP_S = (2.0, 11.0)  # the same, when strangers hold the door
+_HELD_UP_ODDS = 0.05
+
+
+@dataclass(frozen=True)
+class Advert:
+    """What somebody may have written down."""
+
+    epoch: int
+    seq: int
+    data: bytes
+
+
 class Bin:
     """One bin's state, and what it does at its moments."""
 
@@ -45,14 +63,13 @@ class Bin:
         self.root_key = root_key
         self.address = provisioning.address_of(bytes.fromhex(node_id))
         self.address_text = ":".join(f"{octet:02X}" for octet in self.address)
-        self.history: deque[bytes] = deque(maxlen=_HISTORY)
+        self.history: deque[Advert] = deque(maxlen=_HISTORY)
         self.away_until_s = 0.0
         self._street = street
         self._random = random
         self.log = NodeLog(random.getrandbits(32), _RING_ROWS)
         self._key_of_epoch()
-        self._boot_no = 1
-        self._booted_s = 0.0
+        self._clock = NodeClock(SLEEPING, random)
         self._booted = True
         self._wakes = 0
         self._acked_seq = 0
@@ -85,8 +102,7 @@ class Bin:
         self._reboot()
 
     def _reboot(self) -> None:
-        self._boot_no = self._boot_no % 0xFFFF + 1
-        self._booted_s = self._street.timeline.now_s
+        self._clock.boot(self._street.timeline.now_s)
         self._booted = True
         self._acked_seq = 0
 
@@ -98,17 +114,29 @@ class Bin:
         if street.resting:
             return
         self._wakes += 1
-        event = self._event()
-        seq = self.log.take()
-        row = self._measure(seq, event)
-        record = records.FILL_LAYOUT.pack(*row)
-        self.log.append(seq, record)
-        street.judge.measured(self.node_id, self.log.epoch, seq, record)
+        held_up = self._random.random() < _HELD_UP_ODDS
+        ago_s = self._random.uniform(*(_HELD_UP_S if held_up else _ON_AIR_S))
+        row = self._store(self._event(), ago_s, self._random.uniform(*_BURST_S))
         if row.flags & FLAG_CONNECTABLE:
             self._door_until_s = street.timeline.now_s + _DOOR_S
-        street.air.transmit(self, self.sealed(row))
+        street.air.transmit(self, Advert(self.log.epoch, row.seq, self.sealed(row)))
         interval_s = _DRAIN_WAKE_S if street.calm else WAKE_S
         street.timeline.after(interval_s * self._random.uniform(0.97, 1.03), self.wake)
+
+    def _store(self, event: int, ago_s: float, burst_s: float) -> Any:
+        """Measure and store, so long ago, after a burst of echoes; return the record's row."""
+        seq = self.log.take()
+        stamp_s = max(self._clock.booted_s, self._street.timeline.now_s - ago_s)
+        made_s = max(self._clock.booted_s, stamp_s - burst_s)
+        row = self._measure(seq, event, stamp_s)
+        record = records.FILL_LAYOUT.pack(*row)
+        self.log.append(seq, record)
+        self._street.truth.measured(self.node_id, self.log.epoch, seq, record, made_s)
+        return row
+
+    def tilt(self) -> bytes:
+        """It is moved while somebody is connected: return the record, which no advert follows."""
+        return bytes(records.FILL_LAYOUT.pack(*self._store(_TILT, 0.0, 0.0)))
 
     def sealed(self, row: Any) -> bytes:
         """Return the advert's service data of a record."""
@@ -117,7 +145,7 @@ class Bin:
 
     def twin(self) -> bytes:
         """Return another content under the newest number, as a broken node would send it."""
-        row = self._measure(self.log.last_seq, _SERVICE)
+        row = self._measure(self.log.last_seq, _SERVICE, self._street.timeline.now_s)
         return self.sealed(row._replace(distance_mm=records.NO_DISTANCE, sigma_mm=255))
 
     def _event(self) -> int:
@@ -128,7 +156,7 @@ class Bin:
             return _SERVICE
         return _TILT if self._random.random() < _EVENT_ODDS else _PERIODIC
 
-    def _measure(self, seq: int, event: int) -> Any:
+    def _measure(self, seq: int, event: int, stamp_s: float) -> Any:
         random = self._random
         backlog = min(255, seq - 1 - self._acked_seq)
         opens = (
@@ -142,9 +170,9 @@ class Bin:
         return _ROW(
             records.RECORD_VERSION,
             records.FILL,
-            self._boot_no,
+            self._clock.boot_no,
             seq,
-            int(self._street.timeline.now_s - self._booted_s),
+            self._clock.uptime_s(stamp_s),
             records.NO_DISTANCE if draw < 0.01 else distance_mm,
             distance_mm & 15,
             2 if draw < 0.01 else 0,
@@ -164,10 +192,14 @@ class Bin:
         now_s = self._street.timeline.now_s
         return self.away_until_s <= now_s <= self._door_until_s
 
-    def dialogue(self) -> Dialogue:
+    def dialogue(self, house: House) -> Dialogue:
         """Return its side of a new connection."""
-        repeats = self._random.random() < self._street.odds.repeats
-        return Dialogue(self, self._random, repeats and not self._street.calm)
+        if self._street.calm:
+            return Dialogue(self, house, self._random)
+        odds = self._street.odds
+        repeats = self._random.random() < odds.repeats
+        tilts = self._random.choice((1, 2)) if self._random.random() < odds.tilted else 0
+        return Dialogue(self, house, self._random, repeats=repeats, tilts=tilts)
 
     def hello(self, nonce: bytes) -> tuple[object, ...]:
         """Return HelloNode's fields without the tag."""
@@ -177,15 +209,15 @@ class Bin:
             bytes.fromhex(self.node_id),
             self.log.epoch,
             nonce,
-            self._boot_no,
-            int(self._street.timeline.now_s - self._booted_s),
+            self._clock.boot_no,
+            self._clock.uptime_s(self._street.timeline.now_s),
             self.log.first_seq(),
             self.log.last_seq,
             self._acked_seq,
         )
 
-    def acknowledge(self, epoch: int, seq: int) -> None:
+    def acknowledge(self, house: House, epoch: int, seq: int) -> None:
         """A gateway says that it has everything up to `seq`."""
-        self._street.judge.acknowledged(self.node_id, epoch, seq)
+        house.judge.acknowledged(self.node_id, epoch, seq)
         if epoch == self.log.epoch and self._acked_seq < seq <= self.log.last_seq:
             self._acked_seq = seq

@@ -28,6 +28,7 @@ class Odds:
     no_connection: float = 0.15
     broken: float = 0.006  # the connection, at each frame
     repeats: float = 0.25  # the node says some records again that nobody asked for
+    tilted: float = 0.15  # the bin is moved during the visit, once or twice
     # bus
     unheard: float = 0.01
     unanswered: float = 0.01
@@ -47,6 +48,10 @@ class Odds:
     reboots_a_year: float = 40
     stops_a_year: float = 40
     full_disks_a_year: float = 60
+    # a group of gateways
+    partitions_a_year: float = 200  # one loses its way to the broker, others do not
+    deaths_a_year: float = 25  # one is off for hours or days
+    forgotten_a_year: float = 8  # the broker starts anew without sessions
     # each node
     absences_a_year: float = 10
     power_cuts_a_year: float = 20
