@@ -6,12 +6,14 @@ always has the same bytes.
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kerb_gateway.crypto import Ecb, new_ecb
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+from kerb_gateway.crypto import new_ecb
 from kerb_wire import advert, bthome, keys, provisioning, records
 from kerb_wire.words import EVENTS, FLAG_CONNECTABLE, FLAG_SERVICE, ROLES, code
 
@@ -32,6 +34,8 @@ _DOOR_S = 2.0
 _HISTORY = 260  # adverts that somebody may have written down
 _EVENT_ODDS = 0.004
 _ROW: Any = records.FILL_LAYOUT.Row
+_RECORD = struct.Struct("<BBHIIHBBhBBBBBB")  # what FILL_LAYOUT packs, which checks every field
+_INFO = struct.pack("<HB", bthome.UUID16, bthome.DEVICE_INFO_ENCRYPTED)
 _PERIODIC = code(EVENTS, "periodic")
 _BOOT = code(EVENTS, "boot")
 _SERVICE = code(EVENTS, "service")
@@ -80,7 +84,8 @@ class Bin:
         self._street.timeline.after(self._random.uniform(0, WAKE_S), self.wake)
 
     def _key_of_epoch(self) -> None:
-        self._ecb: Ecb = new_ecb(keys.advert_key(new_ecb, self.root_key, self.log.epoch))
+        key = keys.advert_key(new_ecb, self.root_key, self.log.epoch)
+        self._cipher = AESCCM(key, tag_length=bthome.MIC_BYTES)
 
     # --- what befalls it ---
 
@@ -129,19 +134,22 @@ class Bin:
         stamp_s = max(self._clock.booted_s, self._street.timeline.now_s - ago_s)
         made_s = max(self._clock.booted_s, stamp_s - burst_s)
         row = self._measure(seq, event, stamp_s)
-        record = records.FILL_LAYOUT.pack(*row)
+        record = _RECORD.pack(*row)
         self.log.append(seq, record)
         self._street.truth.measured(self.node_id, self.log.epoch, seq, record, made_s)
         return row
 
     def tilt(self) -> bytes:
         """It is moved while somebody is connected: return the record, which no advert follows."""
-        return bytes(records.FILL_LAYOUT.pack(*self._store(_TILT, 0.0, 0.0)))
+        return _RECORD.pack(*self._store(_TILT, 0.0, 0.0))
 
     def sealed(self, row: Any) -> bytes:
-        """Return the advert's service data of a record."""
-        objects = advert.objects_of(row, self.log.epoch)
-        return bthome.seal(self._ecb, self.address, row.seq, objects)
+        """Return the advert's service data of a record, in one call instead of block by block."""
+        objects = advert.objects_of_packed(_RECORD.pack(*row), self.log.epoch)
+        counter = row.seq.to_bytes(bthome.COUNTER_BYTES, "little")
+        text = self._cipher.encrypt(self.address + _INFO + counter, objects, None)
+        mic_at = len(text) - bthome.MIC_BYTES
+        return _INFO[-1:] + text[:mic_at] + counter + text[mic_at:]
 
     def twin(self) -> bytes:
         """Return another content under the newest number, as a broken node would send it."""

@@ -19,7 +19,7 @@ class Odds:
     """Chances of single events, and how often a year things happen (`_a_year`)."""
 
     # adverts
-    heard: tuple[float, ...] = (0.95, 0.25)  # by each adapter
+    heard: tuple[float, ...] = (0.95, 0.12)  # by each adapter
     held: float = 0.012  # kept back by somebody and sent on up to hours later
     twin: float = 0.006  # followed by another content under the same number
     replays_a_year: float = 9000
@@ -59,7 +59,7 @@ class Odds:
     new_epochs_a_year: float = 3
     damaged_rows_a_year: float = 10
     # commands
-    asked_every_s: float = 1800.0
+    asked_every_s: float = 3600.0
 
     def times(self, factor: float) -> Odds:
         """Return the odds of a street where every mishap happens `factor` times as often."""

@@ -8,7 +8,7 @@ files are not simulated here.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerb_tools.simulate.timeline import Crash
@@ -20,6 +20,7 @@ CRASH_BEFORE = "crash before the commit"
 CRASH_AFTER = "crash after the commit"
 ERROR_BEFORE = "I/O error before the commit"
 ERROR_AFTER = "I/O error after the commit"
+_AT_COMMIT = 16  # on a full disk one try in so many gets as far as its COMMIT
 _BALLAST_S = 900.0  # how long the room lasts that a ballast frees
 
 # What the judge is shown: (when, table, condition, columns).
@@ -54,6 +55,7 @@ class Disk(sqlite3.Connection):
         self._fault = ""
         self.broken = False  # an error was reported: the process must end
         self._changes = 0
+        self._tries = 0
         self.full_until_s = 0.0
         self._room_until_s = 0.0
         self.ballast = True
@@ -109,6 +111,14 @@ class Disk(sqlite3.Connection):
         if sql == "rollback":
             self._seen.clear()
         return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> sqlite3.Cursor:  # type: ignore[override]
+        """Insert rows; on a full disk most tries fail here already, the others at the COMMIT."""
+        if self.is_full:
+            self._tries += 1
+            if self._tries % _AT_COMMIT:
+                raise _error(sqlite3.SQLITE_FULL, "database or disk is full")
+        return super().executemany(sql, parameters)
 
     def _commit(self) -> sqlite3.Cursor:
         if self.broken:

@@ -18,6 +18,7 @@ _LOOK_S = 300.0
 # After the last disturbance: others wait out a lease, a newcomer listens for one, and who could
 # not reach a node in five visits leaves it alone for three.
 _SOON_LEASES = 6.5
+_SILENT_S = 6000.0  # a node is given up, and claimed anew, when it was not heard for two hours
 _VISIT_S = 11.0  # a visit that began within the lease may outlast it, bounded by its own timeout
 
 
@@ -31,7 +32,7 @@ class Owners:
         self._last: dict[str, str] = {}  # node -> who was seen to own it last
         self._visits: dict[str, tuple[House, float]] = {}  # node -> who is connected, since when
         self._told_seq: dict[tuple[str, int], int] = {}
-        self._heard: dict[tuple[str, str], float] = {}  # (gateway, node) -> when last, while alive
+        self._heard: dict[tuple[str, str], tuple[float, float]] = {}  # since when, and when last
         self.takeovers = 0
         self.claims = 0
         self.outlasted = 0
@@ -49,7 +50,9 @@ class Owners:
     def heard(self, house: House, node: str) -> None:
         """A gateway has heard a node."""
         if self.lease_s:
-            self._heard[(house.name, node)] = self._street.timeline.now_s
+            key, now_s = (house.name, node), self._street.timeline.now_s
+            since_s, last_s = self._heard.get(key, (now_s, now_s))
+            self._heard[key] = (now_s if now_s - last_s > _SILENT_S else since_s, now_s)
 
     def _look(self) -> None:
         if self._street.over:
@@ -77,7 +80,8 @@ class Owners:
             self._owned(node_id, owners[0])
             return
         since_s = max(self._free_s.setdefault(node_id, now_s), self._disturbed_s)
-        if now_s - since_s > _SOON_LEASES * self.lease_s and self._could_own(node_id, since_s):
+        soon_s = now_s - _SOON_LEASES * self.lease_s
+        if since_s < soon_s and self._could_own(node_id, soon_s):
             self._found("nobody owns a node", node_id, f"for {now_s - since_s:.0f} s")
 
     def _owned(self, node_id: str, owner: House) -> None:
@@ -90,14 +94,18 @@ class Owners:
 
     def _could_own(self, node_id: str, since_s: float) -> bool:
         """Tell whether a living, connected gateway has heard the node all the time."""
-        now_s = self._street.timeline.now_s
         return any(
             house.client is not None
             and house.client.linked
             and not house.disk.is_full
-            and now_s - self._heard.get((house.name, node_id), 0.0) < self.lease_s
+            and self._heard_since(house, node_id) < since_s
             for house in self._street.houses
         )
+
+    def _heard_since(self, house: House, node_id: str) -> float:
+        now_s = self._street.timeline.now_s
+        since_s, last_s = self._heard.get((house.name, node_id), (now_s, now_s))
+        return now_s if now_s - last_s > _SILENT_S else since_s
 
     # --- visits ---
 

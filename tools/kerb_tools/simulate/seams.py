@@ -13,7 +13,17 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from kerb_gateway import app, backfill, commands, group, ingest, publisher, tails, timekeeper
+from kerb_gateway import (
+    app,
+    backfill,
+    commands,
+    group,
+    ingest,
+    publisher,
+    replay,
+    tails,
+    timekeeper,
+)
 from kerb_gateway.links import modbus
 from kerb_gateway.store import database
 
@@ -21,10 +31,11 @@ from kerb_tools.simulate.bus import Answer
 from kerb_tools.simulate.coverage import Coverage
 
 _PAUSES: tuple[tuple[Any, str, float], ...] = (
-    (publisher, "_LOOK_S", 120.0),
+    (publisher, "_LOOK_S", 240.0),
     (publisher, "_PAUSE_S", 600.0),
-    (commands, "_TICK_S", 90.0),
-    (modbus, "_TICK_S", 120.0),
+    (commands, "_TICK_S", 120.0),
+    (modbus, "_TICK_S", 240.0),
+    (replay, "_IDLE_S", 1800.0),
     (app, "BEAT_MS", 600_000),
     (timekeeper, "BEAT_MS", 600_000),
     (tails, "_LOOK_S", 600.0),
