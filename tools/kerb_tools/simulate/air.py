@@ -147,10 +147,10 @@ class Connection:
         self._street.owners.visit(self._house, self._node.node_id)
         unlucky = not self._street.calm and self._random.random() < self._street.odds.no_connection
         if unlucky or not self._node.lets_in():
-            self._street.owners.left(self._house, self._node.node_id)
             await asyncio.sleep(self._random.uniform(*_IN_VAIN_S))
             raise LinkError("no connection")
         await asyncio.sleep(self._random.uniform(*_CONNECT_S))
+        self._street.owners.entered(self._house, self._node.node_id)
         self._dialogue = self._node.dialogue(self._house)
         self._until_s = self._street.timeline.now_s + SESSION_TIMEOUT_MS / 1000
         return self

@@ -22,7 +22,7 @@ class Odds:
     heard: tuple[float, ...] = (0.95, 0.12)  # by each adapter
     held: float = 0.012  # kept back by somebody and sent on up to hours later
     twin: float = 0.006  # followed by another content under the same number
-    replays_a_year: float = 9000
+    replays_a_year: float = 5000
     forgeries_a_year: float = 1500
     # sessions
     no_connection: float = 0.15
@@ -55,7 +55,7 @@ class Odds:
     # each node
     absences_a_year: float = 10
     power_cuts_a_year: float = 20
-    brownouts_a_year: float = 24
+    brownouts_a_year: float = 8
     new_epochs_a_year: float = 3
     damaged_rows_a_year: float = 10
     # commands

@@ -73,11 +73,12 @@ class Dialogue:
 
     def _backfill(self, row: Any) -> Iterator[bytes]:
         found = list(self._node.log.read(row.epoch, row.first_seq, row.last_seq))
-        if self._repeats:
+        now = row.epoch == self._node.log.epoch
+        if self._repeats and now:
             self._repeats = False
             again = [self._node.log.some(self._random.random()) for _ in range(3)]
             found += [record for record in again if record is not None]
-        if self._tilts and row.epoch == self._node.log.epoch:
+        if self._tilts and now:
             # Only the last one: what came before it is a gap that the gateway asks for next.
             found.append([self._node.tilt() for _ in range(self._tilts)][-1])
             self._tilts = 0

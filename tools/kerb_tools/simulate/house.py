@@ -127,7 +127,7 @@ class House:
             self.client = None
         loop.bury()
         self.disk.close()
-        self.street.owners.disturbed()
+        self.street.owners.died(self)
         self.judge.audit()
         if loop.deaths:
             self.judge.found("a task died", loop.deaths[0])

@@ -110,13 +110,16 @@ class Owners:
     # --- visits ---
 
     def visit(self, house: House, node_id: str) -> None:
-        """A gateway connects to a node."""
+        """A gateway begins to connect to a node."""
         if not self.lease_s:
             return
-        now_s = self._street.timeline.now_s
         others = [one for one in self._owners(node_id) if one is not house]
         if others:
             self._found("two owners connect", node_id, f"{house.name}, {others[0].name} owns it")
+
+    def entered(self, house: House, node_id: str) -> None:
+        """A connection stands."""
+        now_s = self._street.timeline.now_s
         there = self._visits.get(node_id)
         if there is not None and there[0] is not house:
             self.outlasted += 1
@@ -128,6 +131,11 @@ class Owners:
         """A connection ended."""
         if self._visits.get(node_id, (None, 0.0))[0] is house:
             del self._visits[node_id]
+
+    def died(self, house: House) -> None:
+        """A gateway is gone, and its connections with it."""
+        self._visits = {n: visit for n, visit in self._visits.items() if visit[0] is not house}
+        self.disturbed()
 
     # --- what they say ---
 

@@ -101,7 +101,7 @@ class Street:
         }
         if self.grouped:
             if not number:
-                self._lease_s = random.choice((1800, 3600))
+                self._lease_s = random.choice((2700, 3600))
             table["group"] = {
                 "lease_s": self._lease_s,
                 "unheard_s": _UNHEARD_S,
