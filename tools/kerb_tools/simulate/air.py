@@ -147,6 +147,7 @@ class Connection:
         self._street.owners.visit(self._house, self._node.node_id)
         unlucky = not self._street.calm and self._random.random() < self._street.odds.no_connection
         if unlucky or not self._node.lets_in():
+            self._street.owners.left(self._house, self._node.node_id, well=False)
             await asyncio.sleep(self._random.uniform(*_IN_VAIN_S))
             raise LinkError("no connection")
         await asyncio.sleep(self._random.uniform(*_CONNECT_S))
@@ -155,8 +156,8 @@ class Connection:
         self._until_s = self._street.timeline.now_s + SESSION_TIMEOUT_MS / 1000
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._street.owners.left(self._house, self._node.node_id)
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        self._street.owners.left(self._house, self._node.node_id, well=kind is None)
         self._dialogue = None
 
     async def send(self, frame: bytes) -> None:

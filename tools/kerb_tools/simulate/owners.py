@@ -6,6 +6,7 @@ all of them would do at one moment, by who is connected, and by what has arrived
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from kerb_tools.simulate.street import Street
 
 _LOOK_S = 300.0
-# After the last disturbance: others wait out a lease, a newcomer listens for one, and who could
-# not reach a node in five visits leaves it alone for three.
-_SOON_LEASES = 6.5
+# After the last disturbance others wait out a lease while a newcomer listens for one; the weaker
+# ones and backups wait a little longer.
+_SOON_LEASES = 3.0
+_TRIES = 5  # that many failed visits in a row, or fewer tries, may make an owner let go
+_REST_LEASES = 3  # and then it leaves the node alone for so long
 _SILENT_S = 6000.0  # a node is given up, and claimed anew, when it was not heard for two hours
 _VISIT_S = 11.0  # a visit that began within the lease may outlast it, bounded by its own timeout
 
@@ -30,6 +33,8 @@ class Owners:
         self._disturbed_s = 0.0
         self._free_s: dict[str, float] = {}  # node -> since when nobody was seen to own it
         self._last: dict[str, str] = {}  # node -> who was seen to own it last
+        self._failures: Counter[tuple[str, str]] = Counter()  # tries in a row
+        self._rests_until_s: dict[str, float] = {}
         self._visits: dict[str, tuple[House, float]] = {}  # node -> who is connected, since when
         self._told_seq: dict[tuple[str, int], int] = {}
         self._heard: dict[tuple[str, str], tuple[float, float]] = {}  # since when, and when last
@@ -79,7 +84,11 @@ class Owners:
         if owners:
             self._owned(node_id, owners[0])
             return
-        since_s = max(self._free_s.setdefault(node_id, now_s), self._disturbed_s)
+        since_s = max(
+            self._free_s.setdefault(node_id, now_s),
+            self._disturbed_s,
+            self._rests_until_s.get(node_id, 0.0),
+        )
         soon_s = now_s - _SOON_LEASES * self.lease_s
         if since_s < soon_s and self._could_own(node_id, soon_s):
             self._found("nobody owns a node", node_id, f"for {now_s - since_s:.0f} s")
@@ -127,8 +136,13 @@ class Owners:
                 self._found("two visits at once", node_id, f"{there[0].name} and {house.name}")
         self._visits[node_id] = (house, now_s)
 
-    def left(self, house: House, node_id: str) -> None:
-        """A connection ended."""
+    def left(self, house: House, node_id: str, *, well: bool) -> None:
+        """A connection ended, or none came about."""
+        key = (house.name, node_id)
+        self._failures[key] = 0 if well else self._failures[key] + 1
+        if self._failures[key] >= _TRIES:
+            rest_s = _REST_LEASES * self.lease_s
+            self._rests_until_s[node_id] = self._street.timeline.now_s + rest_s
         if self._visits.get(node_id, (None, 0.0))[0] is house:
             del self._visits[node_id]
 

@@ -51,7 +51,7 @@ class Street:
         self.grouped = gateways > 1
         self.timeline = Timeline()
         self.trace = Trace(self.timeline)
-        self.truth = Truth()
+        self.truth = Truth(lambda name: self.houses[0].judge.found("a nonce used twice", name))
         self.owners = Owners(self)
         self.broker = Broker(self, generator(seed, "broker"))
         self.houses = [

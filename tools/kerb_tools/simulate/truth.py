@@ -6,6 +6,7 @@ Rule: it is written by nodes only, at the moment of measuring; a number is measu
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 Measured = tuple[bytes, float]  # the record, and when it was made, in seconds of true time
 
@@ -13,7 +14,9 @@ Measured = tuple[bytes, float]  # the record, and when it was made, in seconds o
 class Truth:
     """By node and epoch, by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, twice: Callable[[str], None]) -> None:
+        """twice: told of a number that is used again under the same key."""
+        self._twice = twice
         self._streams: dict[tuple[str, int], dict[int, Measured]] = {}
         self.rows = 0
         self._of_node: Counter[str] = Counter()
@@ -25,7 +28,10 @@ class Truth:
 
     def measured(self, node: str, epoch: int, seq: int, record: bytes, made_s: float) -> None:
         """A node has stored a record."""
-        self.of(node, epoch)[seq] = (record, made_s)
+        known = self.of(node, epoch)
+        if seq in known:
+            self._twice(f"{node}/{epoch}/{seq}")
+        known[seq] = (record, made_s)
         self.rows += 1
         self._of_node[node] += 1
 
