@@ -149,7 +149,7 @@ class Bin:
         counter = row.seq.to_bytes(bthome.COUNTER_BYTES, "little")
         text = self._cipher.encrypt(self.address + _INFO + counter, objects, None)
         mic_at = len(text) - bthome.MIC_BYTES
-        return _INFO[-1:] + text[:mic_at] + counter + text[mic_at:]
+        return bytes(_INFO[-1:] + text[:mic_at] + counter + text[mic_at:])
 
     def twin(self) -> bytes:
         """Return another content under the newest number, as a broken node would send it."""

@@ -9,8 +9,9 @@ import json
 from random import Random
 from typing import TYPE_CHECKING
 
+from kerb_tools.simulate.lamp import Lamp
+
 if TYPE_CHECKING:
-    from kerb_tools.simulate.lamp import Lamp
     from kerb_tools.simulate.street import Street
 
 _LIVES_S = (30, 60, 120, 600, 3600, 7200)
@@ -29,7 +30,7 @@ class Commander:
         street, random = self._street, self._random
         self._number += 1
         command_id = f"c{self._number}"
-        lamp: Lamp = random.choice([node for node in street.nodes.values() if node.role == "lamp"])
+        lamp = random.choice([one for one in street.nodes.values() if isinstance(one, Lamp)])
         house = lamp.house
         table = {
             "command_id": command_id,

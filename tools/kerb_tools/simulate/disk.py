@@ -112,7 +112,7 @@ class Disk(sqlite3.Connection):
             self._seen.clear()
         return super().execute(sql, parameters)
 
-    def executemany(self, sql: str, parameters: Iterable[Any]) -> sqlite3.Cursor:  # type: ignore[override]
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> sqlite3.Cursor:
         """Insert rows; on a full disk most tries fail here already, the others at the COMMIT."""
         if self.is_full:
             self._tries += 1

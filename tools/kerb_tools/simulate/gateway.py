@@ -16,7 +16,7 @@ from kerb_gateway.group import Group
 from kerb_gateway.store.database import Store
 
 from kerb_tools.simulate.air import Adapter
-from kerb_tools.simulate.broker import Client
+from kerb_tools.simulate.client import Client
 from kerb_tools.simulate.disk import Ballast
 from kerb_tools.simulate.trace import Trace
 

@@ -25,7 +25,7 @@ from kerb_tools.simulate.timeline import Crash
 
 if TYPE_CHECKING:
     from kerb_tools.simulate.air import Adapter
-    from kerb_tools.simulate.broker import Client
+    from kerb_tools.simulate.client import Client
     from kerb_tools.simulate.street import Street
 
 _DOWN_S = (0.5, 30.0)

@@ -63,6 +63,7 @@ class Street:
         self.commander = Commander(self, generator(seed, "commander"))
         self.nodes: dict[str, Node] = {}
         self._random = generator(seed, "street")
+        self._lease_s = self._random.choice((2700, 3600))
         self._populate(nodes)
         for number, house in enumerate(self.houses):
             house.configure(*self._configuration(number, house))
@@ -83,7 +84,8 @@ class Street:
 
     def _configuration(self, number: int, house: House) -> tuple[Config, Secrets]:
         random = self._random
-        mine = [*self._bins(), *house.bus.units.values()]
+        bins = [node for node in self.nodes.values() if isinstance(node, Bin)]
+        mine: list[Node] = [*bins, *house.bus.units.values()]
         table: dict[str, Any] = {
             "gateway": {"id": house.name, "site": "north"},
             "control": {"enabled": False},
@@ -95,13 +97,15 @@ class Street:
             "uplink": {"host": "simulated", "in_flight": random.choice((5, 50))},
             "ble": {"adapters": ["hci0", "hci1"]},
             "bus": [
-                {"name": "street", "port": house.name, "poll_interval_s": random.choice((2700, 3600))}
+                {
+                    "name": "street",
+                    "port": house.name,
+                    "poll_interval_s": random.choice((2700, 3600)),
+                }
             ],
             "nodes": [self._node_table(house, node) for node in mine],
         }
         if self.grouped:
-            if not number:
-                self._lease_s = random.choice((2700, 3600))
             table["group"] = {
                 "lease_s": self._lease_s,
                 "unheard_s": _UNHEARD_S,
@@ -112,9 +116,6 @@ class Street:
         store = config.store.model_copy(update={"max_mb": 1})
         secrets = Secrets.model_validate({"keys": {node.node_id: node.root_key for node in mine}})
         return config.model_copy(update={"store": store}), secrets
-
-    def _bins(self) -> list[Bin]:
-        return [node for node in self.nodes.values() if isinstance(node, Bin)]
 
     def _node_table(self, house: House, node: Node) -> dict[str, Any]:
         table: dict[str, Any] = {"node_id": node.node_id, "role": node.role}

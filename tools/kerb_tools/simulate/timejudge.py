@@ -39,8 +39,8 @@ class TimeJudge:
         machine = self._house.machine
         truth_ms = machine.on_axis(axis, made_s)
         if kept_back and message["via"] == "advert":
-            kept_back = machine.on_axis(time["boot_id"], made_s) + _KEPT_BACK_MS < (
-                time["boottime_ms"]
+            kept_back = (
+                machine.on_axis(time["boot_id"], made_s) + _KEPT_BACK_MS < (time["boottime_ms"])
             )
         else:
             kept_back = False
@@ -85,8 +85,9 @@ class TimeJudge:
                 continue
             offsets = _offsets(anchor)
             for name, made_s, low, high in readings:
-                ends = _by_anchor(anchor, low, offsets[0], -1), _by_anchor(
-                    anchor, high, offsets[1], 1
+                ends = (
+                    _by_anchor(anchor, low, offsets[0], -1),
+                    _by_anchor(anchor, high, offsets[1], 1),
                 )
                 self._inside(name, EPOCH_MS + made_s * 1000, ends, None, kept_back=False)
             self.counts["times_resolved_by_anchor"] += len(readings)
@@ -106,4 +107,4 @@ def _by_anchor(
     if t_ms is None or offset_ms is None:
         return None
     drift_ms = abs(t_ms - anchor["boottime_ms"]) * anchor["drift_ppm"] / 1e6 + 1
-    return t_ms + offset_ms + sign * drift_ms
+    return float(t_ms + offset_ms + sign * drift_ms)
