@@ -28,7 +28,10 @@ _RUN = "from kerb_tools.cli import main; main()"
 
 @dataclass(frozen=True)
 class Bug:
-    """`name` says what is broken; the run with `seed` finds it as `found` within `days`."""
+    """`name` says what is broken; the run with `seed` finds it as `found` within `days`.
+
+    found: what the contract calls it; where one of two shows first by chance, both, with "or".
+    """
 
     name: str
     file: str
@@ -54,7 +57,7 @@ TIMELINE = "gateway/kerb_gateway/timeline.py"
 ANCHORS = "gateway/kerb_gateway/store/clock_anchors.py"
 GROUP_SEED = 3  # a multiple of three: two gateways, each for half the days
 OUTSIDE = "outside its range"
-TWO, CONNECT = "two owners at once", "two owners connect"
+TWO = "two owners at once or two owners connect"
 
 PLANTED = [
     Bug("ack before commit", BACKFILL,
@@ -107,7 +110,8 @@ PLANTED = [
         "self._next_outbox = rows[0][0] + 1", "self._next_outbox = rows[0][0]",
         "outbox number used again"),
     Bug("replay accepted", INGEST,
-        "return DUPLICATE if authenticated else REPLAY", "return ACCEPTED", "stored twice"),
+        "return DUPLICATE if authenticated else REPLAY", "return ACCEPTED",
+        "stored twice or false loss"),
     Bug("live advert inside a gap stored", INGEST,
         "        if kind == ACCEPTED:\n            self._accept(stream",
         "        if kind != DUPLICATE:\n            self._accept(stream",
@@ -145,7 +149,7 @@ PLANTED = [
         "where state != 'done' order by", "where state = 'accepted' order by", "no result"),
     Bug("command stored as sent is superseded", COMMANDS,
         "            command.sent = True\n            # Stored first",
-        "            # Stored first", "a false result"),
+        "            # Stored first", "applied after its result or a false result"),
     Bug("unanswered command called applied", COMMANDS,
         'self._end(command, "unreachable", detail=why)',
         'self._end(command, "applied", detail=why)', "a false result"),
@@ -174,10 +178,10 @@ PLANTED = [
         "                state.claim.since_ms = now_ms\n            if state.heard_ms",
         TWO, GROUP_SEED, 24),
     Bug("lease overlap: others wait less than a lease", LEASES,
-        "_WAIT_PCT = 105", "_WAIT_PCT = 50", CONNECT, GROUP_SEED, 24),
+        "_WAIT_PCT = 105", "_WAIT_PCT = 50", TWO, GROUP_SEED, 24),
     Bug("owner before its claim came back", LEASES,
         "state.claim = _Claim(state.generation, now_ms)",
-        "state.claim = _Claim(state.generation, now_ms, True)", CONNECT, GROUP_SEED, 24),
+        "state.claim = _Claim(state.generation, now_ms, True)", TWO, GROUP_SEED, 24),
     Bug("a told generation is not respected", LEASES,
         "        if claim is not None and claim.confirmed and generation <= claim.generation:",
         "        if generation <= state.generation and state.others:", TWO, GROUP_SEED, 24),
@@ -221,7 +225,7 @@ def try_bug(tree: Path, bug: Bug) -> str:
         finding, wrong = run_in(tree, bug.seed, bug.days, bug.dense)
     finally:
         path.write_text(text)
-    if finding.split(":")[0] == bug.found:
+    if finding.split(":")[0] in bug.found.split(" or "):
         return ""
     return wrong or f"found as {finding!r}" if finding or wrong else "not found"
 

@@ -20,8 +20,8 @@ from kerb_tools.simulate.coverage import BRANCHES
 from kerb_tools.simulate.timeline import YEAR_S
 
 _TAIL_LINES = 15
-_LONG_YEARS = 15  # a campaign, of which each branch must have been taken a thousand times
-_LONG_LEAST = 1000
+_LONG_YEARS = 15  # a campaign, of which each branch must have been taken thousands of times
+_LONG_LEAST = 2000
 _READINGS_A_YEAR = 700_000
 
 

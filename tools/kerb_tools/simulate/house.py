@@ -100,11 +100,9 @@ class House:
             self._bury()
             return
         self.trace.note(f"{self.name} has ended: {error}")
-        mine = self.disk.broken or isinstance(error, StoreFull)
+        by_disk = isinstance(error, StoreError) and self.disk.broken
         self._bury()
-        if not isinstance(error, StoreError):
-            self.judge.found("the process ended by itself", repr(error))
-        if not mine:
+        if not by_disk and not isinstance(error, StoreFull):
             self.judge.found("the process ended by itself", str(error))
 
     def kill(self, why: str, *, off_s: float | None = None, reboot: bool = False) -> None:

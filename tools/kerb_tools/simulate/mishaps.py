@@ -106,6 +106,7 @@ class Mishaps:
         until_s = self._street.timeline.now_s + self._random.uniform(0.2, 5) * _HOUR_S
         self._street.trace.note(f"{house.name} disk full")
         house.disk.full_until_s = until_s
+        self._street.timeline.at(until_s, self._street.owners.disturbed)
 
     def _outage(self, mean_s: float) -> None:
         self._street.broker.goes_down(self._random.expovariate(1 / mean_s))

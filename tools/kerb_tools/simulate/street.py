@@ -91,7 +91,7 @@ class Street:
             "control": {"enabled": False},
             "store": {
                 "path": "simulated.sqlite",
-                "commit_interval_s": random.choice((300, 600, 900)),
+                "commit_interval_s": random.choice((600, 900, 1200)),
                 "keep_days": random.choice((0.5, 1, 2)),
             },
             "uplink": {"host": "simulated", "in_flight": random.choice((5, 50))},
