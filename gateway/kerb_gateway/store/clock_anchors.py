@@ -29,6 +29,7 @@ from kerb_gateway.store.database import Operation, Store
 
 _BOOTS_MOST = 1000  # what is older is forgotten: its rows are long delivered
 _ANCHORS_MOST = 64  # of one boot, the newest: two months of days
+_MAPPED_MOST = 4096  # a visit's records all ask for the same few contacts
 
 
 class ClockAnchors:
@@ -40,6 +41,7 @@ class ClockAnchors:
         self._starts: dict[int, Offset] = {}  # of boots without an anchor, until one comes
         self._next_anchor = 1
         self._last_seen_ms = 0
+        self._mapped: dict[tuple[str, int, str], tuple[int, int] | None] = {}
 
     @classmethod
     async def load(cls, store: Store) -> ClockAnchors:
@@ -98,6 +100,7 @@ class ClockAnchors:
             ("delete from clock_anchors where gateway_boot_no <= ?", [number - _BOOTS_MOST]),
         ]
         self._last_seen_ms = 0
+        self._mapped.clear()
         self._append(Boot(number, boot_id))
         return operations
 
@@ -116,6 +119,7 @@ class ClockAnchors:
         anchor = Anchor(moment.boottime_ms, moment.wall_ms)
         boot.anchors.append(anchor)
         self._starts.clear()
+        self._mapped.clear()
         operations: list[Operation] = [
             (
                 "insert into clock_anchors values (?,?,?,?,?)",
@@ -170,6 +174,14 @@ class ClockAnchors:
 
     def mapping(self, boot_id: str, t_ms: int, axis: str) -> tuple[int, int] | None:
         """Return where a moment of one boot lies on another boot's axis, if both are known."""
+        key = (boot_id, t_ms, axis)
+        if key not in self._mapped:
+            if len(self._mapped) >= _MAPPED_MOST:
+                self._mapped.clear()
+            self._mapped[key] = self._map(boot_id, t_ms, axis)
+        return self._mapped[key]
+
+    def _map(self, boot_id: str, t_ms: int, axis: str) -> tuple[int, int] | None:
         here = self.offset(boot_id, t_ms)[0].ends
         about = self.offset(axis, 0)[0].ends
         if here is None or about is None:
