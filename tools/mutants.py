@@ -56,6 +56,7 @@ REPLAY = "gateway/tests/test_replay.py"
 TRAPS_PAHO = "gateway/tests/test_traps_paho.py"
 REGRESSIONS = "shared/tests/test_regressions.py"
 LEASES = "gateway/tests/test_leases.py"
+FUZZED = "tools/tests/test_fuzz.py::test_a_little_of_every_target"
 NO_RENEWAL = "test_an_owner_that_cannot_renew_stops_by_its_own_clock"
 NEVER_TWO = "test_never_two_owners_and_soon_one_again"
 PROGRESS = "gateway/tests/test_progress.py"
@@ -460,6 +461,21 @@ MUTANTS = [
     Mutant("fuzz: interpreters that disagree", "tools/kerb_tools/fuzz/differential.py",
            "if said != mine:", "if False:",
            "tools/tests/test_fuzz.py::test_interpreters_that_disagree_or_die_are_found"),
+    Mutant("fuzz: who never reads holds a place", "gateway/kerb_gateway/service/control.py",
+           "async with asyncio.timeout(self._request_s):\n            await writer.drain()",
+           "async with asyncio.timeout(None):\n            await writer.drain()",
+           f"{FUZZED}[control]"),
+    Mutant("fuzz: a refused replay is written", "gateway/kerb_gateway/desk.py",
+           "if why is not None:\n",
+           'await self._replays.accept(f"x{request.first}", 1, 2)\n        if why is not None:\n',
+           f"{FUZZED}[control]"),
+    Mutant("fuzz: a session's message counts twice", "shared/kerb_wire/session.py",
+           "if number <= self._seen:", "if number < self._seen:", f"{FUZZED}[node_session]"),
+    Mutant("fuzz: a lamp acts on a wrong CRC", "firmware/kerb_node/modbus.py",
+           "        if not _crc_fits(adu):\n            self", "        if 0:\n            self",
+           f"{FUZZED}[node_bus]"),
+    Mutant("a byte that is no UTF-8 stops a node", "firmware/kerb_node/config.py",
+           'open(path, "rb")', "open(path)", "firmware/tests/test_pure_node.py"),
     Mutant("lease without an end", "gateway/kerb_gateway/leases.py",
            "return now_ms < state.claim.since_ms + self._lease_ms and not state.taken(now_ms)",
            "return not state.taken(now_ms)", f"{LEASES}::{NO_RENEWAL}"),
