@@ -60,7 +60,9 @@ def _shown(value) -> str:
 def complaint(name: str, value) -> str | None:
     """Return what is wrong with a setting, or None; a text of bounded length."""
     if name not in SETTINGS:
-        return f"{name[:_SHOWN_MAX]}: no such setting"
+        return (
+            f"{str(name)[:_SHOWN_MAX]}: no such setting"  # MicroPython's JSON has other names too
+        )
     default, low, high = SETTINGS[name]
     if not is_whole(value, low, high):
         return f"{name} = {_shown(value)}: not {low} to {high}; the default is {default}"
