@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from kerb_check.model import SourceError
-from kerb_tools.faults import cli
+from kerb_tools.faults import cli, report
 from kerb_tools.faults.disturbances import (
     DISTURBANCES,
     disk_full,
@@ -27,6 +27,7 @@ from kerb_tools.faults.disturbances import (
     half_open,
 )
 from kerb_tools.faults.errors import FaultsError
+from kerb_tools.faults.journal import Line
 from kerb_tools.faults.kinds import run_job
 from kerb_tools.faults.library.build import build, environment
 from kerb_tools.faults.library.control import Control
@@ -68,6 +69,11 @@ def test_a_part_of_kills_disturbances_and_flash_cuts(tmp_path: Path) -> None:
     assert found.broken == 0, found.details
     assert found.count >= 6 + 3 + 4
     assert found.counts["unaccounted"] == 0
+    assert found.counts["replays accepted"] == 0
+    lines = {"kills": [Line(1, 1.0, found)]}
+    never = {bar.name: bar.ok for bar in report.result("", 1, lines, {"kills": 1}).bars}
+    assert never["kills_unaccounted"]
+    assert never["kills_replays_accepted"]
     assert found.counts["cuts: deep_sleep"] > 4
     assert {"disk full, ms", "half-open connection, ms"} <= found.samples.keys()
 
