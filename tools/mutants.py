@@ -489,6 +489,10 @@ MUTANTS = [
     Mutant("an unowned command outlives itself", "gateway/kerb_gateway/groupcommands.py",
            "mine.append((message, now_ms >= until_ms))", "mine.append((message, False))",
            "gateway/tests/test_group.py"),
+    Mutant("an old epoch is not spoken of", "gateway/kerb_gateway/group.py",
+           "for one in older),", "for one in older[:0]),",
+           "gateway/tests/test_group.py"
+           "::test_an_old_epoch_that_is_delivered_late_is_closed_at_the_others_too"),
     Mutant("a byte that is no UTF-8 stops a node", "firmware/kerb_node/config.py",
            'open(path, "rb")', "open(path)", "firmware/tests/test_pure_node.py"),
     Mutant("lease without an end", "gateway/kerb_gateway/leases.py",

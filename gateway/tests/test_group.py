@@ -151,6 +151,32 @@ def test_progress_reaches_the_others_and_names_only_what_is_delivered(tmp_path: 
     asyncio.run(story())
 
 
+def test_an_old_epoch_that_is_delivered_late_is_closed_at_the_others_too(tmp_path: Path) -> None:
+    """The node has a new epoch before the owner's outbox has ended the old one's rows."""
+
+    async def story() -> None:
+        async with broker_in(tmp_path) as broker:
+            owner = await Machine(tmp_path, "gw1").start(broker.port)
+            other = await Machine(tmp_path, "gw2").start(broker.port)
+            await owner.parts.stream()
+            old = await other.parts.stream()
+            assert owner.parts.ingest.advert(heard(1)).kind == "accepted"
+            assert other.parts.ingest.advert(heard(2)).kind == "accepted"
+            assert old.ranges() == ((1, 1),)
+            await owner.parts.ingest.epoch(owner.parts.nodes[0], 5, 0)
+            await owner.parts.ingest.commit()
+            newest = other.parts.ingest.elsewhere._told.newest
+            await until(lambda: getattr(newest(NODE_ID), "epoch", 0) == 5, [owner])
+            assert old.ranges() == ((1, 1),)
+            for row in await owner.parts.ledger.outbox.after(0, 10):
+                owner.parts.ledger.outbox.ended(row.outbox_no)
+            await until(lambda: old.ranges() == (), [owner])
+            await owner.stop()
+            await other.stop()
+
+    asyncio.run(story())
+
+
 @dataclass
 class Silent:
     """A broker that takes everything and answers nothing."""
