@@ -493,6 +493,10 @@ MUTANTS = [
            "for one in older),", "for one in older[:0]),",
            "gateway/tests/test_group.py"
            "::test_an_old_epoch_that_is_delivered_late_is_closed_at_the_others_too"),
+    Mutant("a forgery ends the calls in service", "gateway/kerb_gateway/backfill.py",
+           "proven = attempts.proven\n", "proven = attempts.outcome\n",
+           "gateway/tests/test_backfill.py"
+           "::test_a_forgery_does_not_end_the_calls_on_a_node_in_service"),
     Mutant("a byte that is no UTF-8 stops a node", "firmware/kerb_node/config.py",
            'open(path, "rb")', "open(path)", "firmware/tests/test_pure_node.py"),
     Mutant("lease without an end", "gateway/kerb_gateway/leases.py",
