@@ -232,6 +232,12 @@ def ended(pid: int) -> bool:
     return state in "ZX"  # dead; who reads that is not its killer's business
 
 
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def wait_until(ready: Callable[[], bool], within_s: float) -> None:
     deadline = time.monotonic() + within_s
     while not ready():
@@ -260,9 +266,7 @@ def test_no_process_outlives_the_campaign(tmp_path: Path, how: signal.Signals) -
         wait_until(lambda: all(ended(pid) for pid in every), 30)
         wait_until(lambda: not mentioned(str(tmp_path)), 30)
     finally:
-        for pid in (runner.pid, *descendants(runner.pid)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill([runner.pid, *descendants(runner.pid), *mentioned(str(tmp_path))])
     if how != signal.SIGKILL:
         assert runner.returncode == 130
         assert "goes on from here" in said
@@ -281,9 +285,12 @@ def test_an_orphan_of_a_job_ends_too(tmp_path: Path) -> None:
             wait_until(lambda: bool(mentioned(name)), 30)
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    wait_until(lambda: not mentioned(name), 30)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        wait_until(lambda: not mentioned(name), 30)
+    finally:
+        kill(list(mentioned(name)))
 
 
 def test_sqlite_is_the_installed_one(tmp_path: Path) -> None:
