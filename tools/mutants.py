@@ -56,6 +56,7 @@ REPLAY = "gateway/tests/test_replay.py"
 TRAPS_PAHO = "gateway/tests/test_traps_paho.py"
 REGRESSIONS = "shared/tests/test_regressions.py"
 LEASES = "gateway/tests/test_leases.py"
+FUZZED = "tools/tests/test_fuzz.py::test_a_little_of_every_target"
 NO_RENEWAL = "test_an_owner_that_cannot_renew_stops_by_its_own_clock"
 NEVER_TWO = "test_never_two_owners_and_soon_one_again"
 PROGRESS = "gateway/tests/test_progress.py"
@@ -467,6 +468,44 @@ MUTANTS = [
     Mutant("fuzz: interpreters that disagree", "tools/kerb_tools/fuzz/differential.py",
            "if said != mine:", "if False:",
            "tools/tests/test_fuzz.py::test_interpreters_that_disagree_or_die_are_found"),
+    Mutant("fuzz: who never reads holds a place", "gateway/kerb_gateway/service/control.py",
+           "async with asyncio.timeout(self._request_s):\n            await writer.drain()",
+           "async with asyncio.timeout(None):\n            await writer.drain()",
+           f"{FUZZED}[control]"),
+    Mutant("fuzz: a refused replay is written", "gateway/kerb_gateway/desk.py",
+           "if why is not None:\n",
+           'await self._replays.accept(f"x{request.first}", 1, 2)\n        if why is not None:\n',
+           f"{FUZZED}[control]"),
+    Mutant("fuzz: a session's message counts twice", "shared/kerb_wire/session.py",
+           "if number <= self._seen:", "if number < self._seen:", f"{FUZZED}[node_session]"),
+    Mutant("fuzz: a lamp acts on a wrong CRC", "firmware/kerb_node/modbus.py",
+           "        if not _crc_fits(adu):\n            self", "        if 0:\n            self",
+           f"{FUZZED}[node_bus]"),
+    Mutant("faults: processes outlive their campaign", "tools/kerb_tools/faults/tether.py",
+           "            _kill(pid)", "            return os._exit(1)",
+           "tools/tests/test_fault_streets.py::test_no_process_outlives_the_campaign"),
+    Mutant("faults: orphans are init's", "tools/kerb_tools/faults/tether.py",
+           "if libc.prctl(_SUBREAPER, 1, 0, 0, 0):", "if 0:",
+           "tools/tests/test_fault_streets.py::test_an_orphan_of_a_job_ends_too"),
+    Mutant("trap: all is sent again to who takes less", "gateway/kerb_gateway/uplink/mqtt.py",
+           "        _hold_back(client, limits[0])\n", "",
+           f"{TRAPS_PAHO}::test_ours_sends_again_only_what_the_broker_takes_now"),
+    Mutant("an old null stays a null", "gateway/kerb_gateway/commands.py",
+           "_FADE_DEFAULT_MS if row[4] is None else row[4]", "row[4]",
+           f"{COMMANDS}::test_a_fade_that_an_old_release_stored_as_null_is_the_usual_one"),
+    Mutant("an unowned command outlives itself", "gateway/kerb_gateway/groupcommands.py",
+           "mine.append((message, now_ms >= until_ms))", "mine.append((message, False))",
+           "gateway/tests/test_group.py"),
+    Mutant("an old epoch is not spoken of", "gateway/kerb_gateway/group.py",
+           "for one in older),", "for one in older[:0]),",
+           "gateway/tests/test_group.py"
+           "::test_an_old_epoch_that_is_delivered_late_is_closed_at_the_others_too"),
+    Mutant("a forgery ends the calls in service", "gateway/kerb_gateway/backfill.py",
+           "proven = attempts.proven\n", "proven = attempts.outcome\n",
+           "gateway/tests/test_backfill.py"
+           "::test_a_forgery_does_not_end_the_calls_on_a_node_in_service"),
+    Mutant("a byte that is no UTF-8 stops a node", "firmware/kerb_node/config.py",
+           'open(path, "rb")', "open(path)", "firmware/tests/test_pure_node.py"),
     Mutant("lease without an end", "gateway/kerb_gateway/leases.py",
            "return now_ms < state.claim.since_ms + self._lease_ms and not state.taken(now_ms)",
            "return not state.taken(now_ms)", f"{LEASES}::{NO_RENEWAL}"),

@@ -9,13 +9,14 @@ import json
 from kerb_wire.settings import SETTINGS, complaint
 
 PATH = "/settings.json"
+_FILE_MAX_BYTES = 4096  # all settings at once take less than half of it
 
 
 class Settings:
     """The settings as attributes; `complaints` lists what of the file was not taken."""
 
     def __init__(self, text=None):
-        """text: the content of settings.json, or None for the defaults."""
+        """text: the content of settings.json (str or bytes), or None for the defaults."""
         self.complaints = []
         for name in SETTINGS:
             setattr(self, name, SETTINGS[name][0])
@@ -23,9 +24,12 @@ class Settings:
             self._apply(text)
 
     def _apply(self, text):
+        if len(text) > _FILE_MAX_BYTES:
+            self.complaints.append("settings.json is too long: defaults used")
+            return
         try:
             given = json.loads(text)
-        except ValueError as error:
+        except (ValueError, MemoryError, RuntimeError) as error:  # deep nesting: heap, or stack
             self.complaints.append(f"settings.json is not JSON ({error}): defaults used")
             return
         if not isinstance(given, dict):
@@ -45,7 +49,8 @@ class Settings:
 def load(path):
     """Return the Settings of a file; without the file, the defaults."""
     try:
-        with open(path) as file:
-            return Settings(file.read())
+        # Bytes: a byte that is no UTF-8 is the parser's to refuse, not the file's to die of.
+        with open(path, "rb") as file:
+            return Settings(file.read(_FILE_MAX_BYTES + 1))
     except OSError:
         return Settings()

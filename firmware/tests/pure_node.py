@@ -221,6 +221,24 @@ def test_settings():
         assert config.Settings(text).complaints
 
 
+def test_a_bad_settings_file_keeps_no_node_from_measuring():
+    for content in (
+        b'{"pings": 5, "gr\xf6\xdfe": 1}',  # an editor's Latin-1
+        b"\xff\xfe",
+        b"[" * 4000,
+        b'{"pings": ' + b"[" * 1500 + b"]" * 1500 + b"}",
+        b'{"pings": "' + b"x" * 3000 + b'"}',
+        b'{"' + b"x" * 3000 + b'": 1}',
+        b'{"pings": 5' + b" " * 9000 + b"}",
+    ):
+        with open("settings.json", "wb") as file:
+            file.write(content)
+        settings = config.load("settings.json")
+        assert settings.pings == 7 and len(settings.complaints) == 1
+        assert len(settings.complaints[0]) < 200
+    assert config.load("no-such-file.json").complaints == []
+
+
 def test_retained_memory_proves_itself():
     values = {name: 1 for name in retained.FIELDS if name != "version"}
     values["record"] = fill_record(1)

@@ -61,6 +61,8 @@ class _Attempts:
     failures: int = 0
     not_before: float = 0.0
     blind: bool = False  # the last failure followed an advert that nothing has proved
+    proven: Outcome | None = None  # of the last advert whose MIC was right
+    proven_ms: int = 0  # when that was heard
 
 
 class Backfill:
@@ -111,6 +113,8 @@ class Backfill:
             return False  # whoever sent it, it does not say that the node's door is open now
         attempts = self._attempts.setdefault(node.node_id, _Attempts(heard, outcome))
         attempts.heard, attempts.outcome = heard, outcome
+        if outcome.reading is not None:
+            attempts.proven, attempts.proven_ms = outcome, heard.boottime_ms
         if attempts.blind and outcome.reading is not None:
             # What a forger made us fail at says nothing of the node itself.
             attempts.failures, attempts.not_before, attempts.blind = 0, 0.0, False
@@ -153,11 +157,14 @@ class Backfill:
             self._busy.discard(node.node_id)
 
     def _in_service(self, attempts: _Attempts) -> bool:
-        """Tell whether the node still comes back with the same bytes, as it does in service."""
-        reading = attempts.outcome.reading
-        if reading is None or not reading.flags & FLAG_SERVICE:
+        """Tell whether the node still comes back with the same bytes, as it does in service.
+
+        By what it proved: it says that only once, whatever others say in its name meanwhile.
+        """
+        proven = attempts.proven
+        if proven is None or proven.reading is None or not proven.reading.flags & FLAG_SERVICE:
             return False
-        return self._since_s(attempts) < _SERVICE_S
+        return self._clock.boottime_ms() - attempts.proven_ms < 1000 * _SERVICE_S
 
     def _since_s(self, attempts: _Attempts) -> float:
         return (self._clock.boottime_ms() - attempts.heard.boottime_ms) / 1000

@@ -82,9 +82,17 @@ class TopicNames(Protocol):
 class Malformed(Exception):
     """A command message that cannot be taken; `command_id` if one was readable."""
 
+    result = "refused"
+
     def __init__(self, why: str, command_id: str | None = None) -> None:
         super().__init__(why)
         self.command_id = command_id
+
+
+class Unowned(Malformed):
+    """A command of the group whose life ended before anybody owned its node."""
+
+    result = "expired"
 
 
 @dataclass
@@ -208,7 +216,9 @@ class Commands:
             # unknown, so it is over.
             same_boot = row[6] == self._clock.now().boot_id
             expires_ms = row[7] if same_boot else 0
-            command = Command(row[0], row[1], node, row[3], row[4], row[5], expires_ms)
+            # A release before this one stored null for a fade that was given as null.
+            fade_ms = _FADE_DEFAULT_MS if row[4] is None else row[4]
+            command = Command(row[0], row[1], node, row[3], fade_ms, row[5], expires_ms)
             command.sent = row[8] == "sent"
             self._open.append(command)
 
@@ -230,8 +240,8 @@ class Commands:
                 ack(message)
             except TimeoutError:
                 pass
-            for held in self._of_group.taken_up(self._clock.boottime_ms()):
-                await self._take_in(self._topics.node_of(held.topic), held)
+            for held, over in self._of_group.taken_up(self._clock.boottime_ms()):
+                await self._take_in(self._topics.node_of(held.topic), held, over=over)
             await self._carry()
 
     # --- taking ---
@@ -244,7 +254,7 @@ class Commands:
                 return
         await self._take_in(node_id, message)
 
-    async def _take_in(self, node_id: str, message: Message) -> None:
+    async def _take_in(self, node_id: str, message: Message, *, over: bool = False) -> None:
         try:
             if message.retained:
                 raise Malformed("retained: a command must not be repeated by the broker")
@@ -253,6 +263,8 @@ class Commands:
                 self._ledger.count("command repeated")
                 self._log("command repeated", node=node_id, command_id=fields["command_id"])
                 return
+            if over:
+                raise Unowned("nobody owned its node while it lived", fields["command_id"])
             node = self._nodes.get(node_id)
             if node is None or node.bus is None:
                 raise Malformed("no such lamp at this gateway", fields["command_id"])
@@ -281,8 +293,8 @@ class Commands:
             self._ledger.add(
                 (
                     "insert into commands (command_no, command_id, state, result) "
-                    "values (?,?,'done','refused')",
-                    [self._next_no, error.command_id],
+                    "values (?,?,'done',?)",
+                    [self._next_no, error.command_id, error.result],
                 )
             )
             self._next_no += 1
@@ -291,7 +303,7 @@ class Commands:
             {
                 "command_id": error.command_id,
                 "command_no": None,
-                "result": "refused",
+                "result": error.result,
                 "detail": str(error),
             },
         )

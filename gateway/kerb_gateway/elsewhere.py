@@ -21,11 +21,12 @@ class Elsewhere:
         self._told = Told()
 
     def hear_of(self, progress: Progress) -> None:
-        """Take what a node's owner says of it."""
+        """Take what a node's owner says of it, of the epochs before too."""
         self._told.take(progress)
-        stream = self._ledger.streams.get((progress.node, progress.epoch))
-        if stream is not None:
-            self.close(stream)
+        for epoch in (progress.epoch, *(epoch for epoch, _ in progress.older)):
+            stream = self._ledger.streams.get((progress.node, epoch))
+            if stream is not None:
+                self.close(stream)
 
     def candidate(self, node: Node) -> Stream | None:
         """Return a stream, not yet begun, of an epoch that only the owner has named."""

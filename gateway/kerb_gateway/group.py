@@ -17,8 +17,9 @@ from kerb_gateway.clock import Clock
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.leases import ELSEWHERE, HERE, NOBODY, Leases, wait_ms
-from kerb_gateway.model import Node
+from kerb_gateway.model import Node, Stream
 from kerb_gateway.peers import (
+    OLDER_MAX,
     Claims,
     Progress,
     pack_claims,
@@ -183,19 +184,20 @@ class Group:
 
     async def _tell(self) -> None:
         """Say of the owned nodes how far they have come, at most twice a lease."""
-        streams = [one for one in self._ledger.newest_streams() if one.node.bus is None]
-        self._deliveries.look(streams, self._ledger.last_outbox_no, self._ledger.outbox.done)
+        every = self._streams()
+        said_of = [one for streams in every.values() for one in streams]
+        self._deliveries.look(said_of, self._ledger.last_outbox_no, self._ledger.outbox.done)
         now_ms = self._clock.boottime_ms()
-        for stream in streams:
-            node = stream.node.node_id
+        for node, (*older, newest) in every.items():
             if not self._leases.owned(node, now_ms):
                 continue
             progress = Progress(
                 node,
                 self._leases.generation(node),
-                stream.epoch,
-                stream.last_seq,
-                self._deliveries.delivered(stream),
+                newest.epoch,
+                newest.last_seq,
+                self._deliveries.delivered(newest),
+                tuple((one.epoch, self._deliveries.delivered(one)) for one in older),
             )
             if not self._worth_saying(progress, now_ms):
                 continue
@@ -203,6 +205,14 @@ class Group:
                 await self._ingest.commit()  # the end of the old epoch must be durable first
             self._said[node] = (now_ms, progress)
             self._broker.retain(self._topics.of(node, PROGRESS), pack_progress(progress))
+
+    def _streams(self) -> dict[str, list[Stream]]:
+        """Return each BLE node's newest streams, oldest first, as many as are spoken of."""
+        every: dict[str, list[Stream]] = {}
+        for stream in sorted(self._ledger.streams.values(), key=lambda one: one.stream_no):
+            if stream.node.bus is None:
+                every.setdefault(stream.node.node_id, []).append(stream)
+        return {node: streams[-1 - OLDER_MAX :] for node, streams in every.items()}
 
     def _worth_saying(self, progress: Progress, now_ms: int) -> bool:
         """Tell whether there is news: a new epoch at once, else at most twice a lease."""

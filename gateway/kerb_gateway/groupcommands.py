@@ -1,8 +1,8 @@
 """Commands to the group: whose business each is, and what waits until somebody owns its node.
 
 Rule: a lamp's command is taken by the gateway that has its bus, a BLE node's by its owner, and by
-nobody else; so there is one result. What nobody owns yet waits for as long as it lives, within a
-bound, and what is given up is counted and logged.
+nobody else; so there is one result. What nobody owns yet waits, within a bound, also when its
+life is over: the owner that comes says so. What is given up is counted and logged.
 """
 
 from __future__ import annotations
@@ -59,13 +59,14 @@ class GroupCommands:
         self._count("command without an owner")
         self._log("command left", node=node_id, why=why)
 
-    def taken_up(self, now_ms: int) -> list[Any]:
-        """Return what was held and is this gateway's now; forget what is another's, or too old."""
+    def taken_up(self, now_ms: int) -> list[tuple[Any, bool]]:
+        """Return what was held and is this gateway's now, each with whether its life is over.
+
+        What is another's is forgotten: that one held it too.
+        """
         held, self._held = self._held, []
         mine = []
         for until_ms, node_id, message in held:
-            if now_ms >= until_ms:
-                self._give_up(node_id, "nobody owned its node")
-            elif self.is_mine(node_id, message, until_ms):
-                mine.append(message)
+            if self.is_mine(node_id, message, until_ms):
+                mine.append((message, now_ms >= until_ms))
         return mine

@@ -15,6 +15,7 @@ _GENERATION_MAX = 2**63 - 1
 _SEQ_MAX = 2**32 - 1
 _LEASE_MAX_MS = 86_400_000
 _RUN_MAX = 64
+OLDER_MAX = 7  # epochs of a node before its newest that its owner still speaks of
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,17 @@ class Claims:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a node's owner says of it: up to delivered_seq everything is upstream or declared."""
+    """What a node's owner says of it: up to delivered_seq everything is upstream or declared.
+
+    older: (epoch, delivered_seq) of the epochs before, oldest first.
+    """
 
     node: str
     generation: int
     epoch: int
     last_seq: int
     delivered_seq: int
+    older: tuple[tuple[int, int], ...] = ()
 
 
 def pack_claims(claims: Claims) -> bytes:
@@ -74,6 +79,7 @@ def pack_progress(progress: Progress) -> bytes:
             "epoch": progress.epoch,
             "last_seq": progress.last_seq,
             "delivered_seq": progress.delivered_seq,
+            "older": progress.older,
         }
     )
 
@@ -87,10 +93,19 @@ def unpack_progress(node: str, payload: bytes) -> Progress:
         _whole(table["epoch"], 0, _SEQ_MAX),
         _whole(table["last_seq"], 0, _SEQ_MAX),
         _whole(table["delivered_seq"], 0, _SEQ_MAX),
+        _older(table.get("older", [])),
     )
     if progress.delivered_seq > progress.last_seq:
         raise ValueError("more delivered than there is")
     return progress
+
+
+def _older(value: object) -> tuple[tuple[int, int], ...]:
+    if not isinstance(value, list) or len(value) > OLDER_MAX:
+        raise ValueError(f"older: not a list of at most {OLDER_MAX} epochs")
+    if any(not isinstance(one, list) or len(one) != 2 for one in value):
+        raise ValueError("older: not pairs of epoch and number")
+    return tuple((_whole(epoch, 0, _SEQ_MAX), _whole(seq, 0, _SEQ_MAX)) for epoch, seq in value)
 
 
 def _table(payload: bytes, names: set[str]) -> dict[str, Any]:

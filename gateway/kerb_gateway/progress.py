@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kerb_gateway.model import Stream
-from kerb_gateway.peers import Progress
+from kerb_gateway.peers import OLDER_MAX, Progress
 
-_EPOCHS = 8  # of a node whose delivered numbers are kept in mind
+_EPOCHS = OLDER_MAX + 1  # of a node whose delivered numbers are kept in mind
 
 Key = tuple[str, int]  # (node_id, epoch)
 
@@ -30,8 +30,9 @@ class Told:
         if known is None or progress.generation >= known.generation:
             self._newest[progress.node] = progress
         epochs = self._delivered.setdefault(progress.node, {})
-        before = epochs.pop(progress.epoch, 0)
-        epochs[progress.epoch] = max(before, progress.delivered_seq)
+        for epoch, delivered_seq in (*progress.older, (progress.epoch, progress.delivered_seq)):
+            before = epochs.pop(epoch, 0)
+            epochs[epoch] = max(before, delivered_seq)
         while len(epochs) > _EPOCHS:
             del epochs[next(iter(epochs))]
 

@@ -58,7 +58,7 @@ class ScriptedBroker:
     """Takes everything and acknowledges only what the test says; keeps the session."""
 
     def __init__(self, receive_maximum: int | None = None) -> None:
-        self._limit = receive_maximum
+        self.limit = receive_maximum
         self._writer: asyncio.StreamWriter | None = None
         self.lives: list[list[tuple[int, str, bytes]]] = []  # QoS 1 messages of each connection
         self.outstanding: set[int] = set()
@@ -88,8 +88,8 @@ class ScriptedBroker:
             present = _SESSION_PRESENT if self.lives else 0
             self.lives.append([])
             limit = b""
-            if self._limit is not None:
-                limit = bytes([_RECEIVE_MAXIMUM]) + self._limit.to_bytes(2, "big")
+            if self.limit is not None:
+                limit = bytes([_RECEIVE_MAXIMUM]) + self.limit.to_bytes(2, "big")
             writer.write(packet(CONNACK, bytes([present, 0, len(limit)]) + limit))
         elif kind == SUBSCRIBE:
             writer.write(packet(SUBACK, body[:2] + b"\x00\x01"))
@@ -109,6 +109,11 @@ class ScriptedBroker:
         assert self._writer is not None
         self.outstanding.discard(mid)
         self._writer.write(packet(PUBACK, mid.to_bytes(2, "big") + b"\x00\x00"))
+
+    def drop(self) -> None:
+        """Cut the connection."""
+        assert self._writer is not None
+        self._writer.transport.abort()
 
     def stop(self) -> None:
         self._server.close()

@@ -202,6 +202,29 @@ def test_a_node_in_service_is_called_on_without_a_second_advert(
     asyncio.run(story())
 
 
+def test_a_forgery_does_not_end_the_calls_on_a_node_in_service(tmp_path: Path) -> None:
+    """A forged advert between two tries: the node's own is not said a second time."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        node = NodeInMemory(tmp_path / "log", parts)
+        for seq in (1, 2, 3):
+            node.store(seq)
+        backfill = backfill_of(parts)
+        called, converse = unreachable(2, node)
+        one = heard(3, flags=FLAG_CONNECTABLE | FLAG_SERVICE)
+        assert backfill.consider(one, parts.ingest.advert(one), converse)
+        forged = heard(4, key=bytes(16))
+        assert not backfill.consider(forged, parts.ingest.advert(forged), converse)
+        await asyncio.gather(*backfill._tasks)
+        assert len(called) == 3
+        assert node.acked == [3]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_every_node_that_was_heard_gets_its_turn(tmp_path: Path) -> None:
     """More doors than slots: nobody is forgotten, and what is said meanwhile counts."""
 

@@ -13,6 +13,7 @@ import pytest
 from kerb_gateway.commands import Commands, Malformed, parse
 from kerb_gateway.errors import LinkError
 from kerb_gateway.model import Node
+from kerb_wire import registers
 from parts import LAMP_ID, TOPICS, Parts, log
 
 APPLIED, EXPIRED = 1, 2
@@ -208,3 +209,35 @@ def test_what_is_about_to_be_sent_is_not_superseded(tmp_path: Path) -> None:
         await parts.store.close()
 
     asyncio.run(story())
+
+
+def test_a_fade_that_an_old_release_stored_as_null_is_the_usual_one(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        now = parts.clock.now()
+        row = [7, "old", 2, 40, None, 60, now.boot_id, now.boottime_ms + 60_000]
+        insert = "insert into commands values (?,?,?,?,?,?,?,?,'accepted',null)"
+        await parts.store.write([(insert, row)])
+        lamp = FadingLamp()
+        commands = commands_of(parts, lamp)
+        await commands.resume()
+        (result,) = await until(parts, commands, lambda results: len(results) == 1)
+        assert (result["command_id"], result["result"]) == ("old", "applied")
+        assert lamp.fades == [1000]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+class FadingLamp(LampInMemory):
+    """Takes commands by the register map, as the bus carries them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fades: list[int] = []
+
+    async def exchange(self, node: Node, command: dict[str, int]) -> dict[str, int]:
+        values = {name: 0 for name, _ in registers.CONTROL} | command
+        registers.pack(registers.CONTROL, values)
+        self.fades.append(command["new_fade_ms"])
+        return await super().exchange(node, command)

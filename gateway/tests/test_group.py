@@ -21,7 +21,7 @@ from kerb_gateway.store import leases as generations
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.topics import Topics
 from kerb_sim.broker import Broker, find_mosquitto
-from parts import LAMP_ID, NODE_ID, Parts, heard, log
+from parts import LAMP_ID, NODE_ID, HandClock, Parts, heard, log
 from streets import need
 
 LEASE_S = 1.0
@@ -151,6 +151,32 @@ def test_progress_reaches_the_others_and_names_only_what_is_delivered(tmp_path: 
     asyncio.run(story())
 
 
+def test_an_old_epoch_that_is_delivered_late_is_closed_at_the_others_too(tmp_path: Path) -> None:
+    """The node has a new epoch before the owner's outbox has ended the old one's rows."""
+
+    async def story() -> None:
+        async with broker_in(tmp_path) as broker:
+            owner = await Machine(tmp_path, "gw1").start(broker.port)
+            other = await Machine(tmp_path, "gw2").start(broker.port)
+            await owner.parts.stream()
+            old = await other.parts.stream()
+            assert owner.parts.ingest.advert(heard(1)).kind == "accepted"
+            assert other.parts.ingest.advert(heard(2)).kind == "accepted"
+            assert old.ranges() == ((1, 1),)
+            await owner.parts.ingest.epoch(owner.parts.nodes[0], 5, 0)
+            await owner.parts.ingest.commit()
+            newest = other.parts.ingest.elsewhere._told.newest
+            await until(lambda: getattr(newest(NODE_ID), "epoch", 0) == 5, [owner])
+            assert old.ranges() == ((1, 1),)
+            for row in await owner.parts.ledger.outbox.after(0, 10):
+                owner.parts.ledger.outbox.ended(row.outbox_no)
+            await until(lambda: old.ranges() == (), [owner])
+            await owner.stop()
+            await other.stop()
+
+    asyncio.run(story())
+
+
 @dataclass
 class Silent:
     """A broker that takes everything and answers nothing."""
@@ -238,7 +264,7 @@ def test_whose_a_command_is(bus: bool | None, place: str, mine: bool) -> None:
     assert of_group.taken_up(1) == []
 
 
-def test_a_command_waits_for_an_owner_for_its_life_and_no_longer() -> None:
+def test_a_command_waits_for_an_owner_who_knows_whether_its_life_is_over() -> None:
     counted: list[str] = []
     places = [NOBODY]
     of_group = GroupCommands(lambda node: False, lambda node: places[0], counted.append, log)
@@ -246,14 +272,14 @@ def test_a_command_waits_for_an_owner_for_its_life_and_no_longer() -> None:
     assert not of_group.is_mine(NODE_ID, kept, 100)
     assert not of_group.is_mine(NODE_ID, late, 50)
     assert of_group.taken_up(60) == []
-    assert counted == ["command without an owner"]
+    assert counted == []
     places[0] = HERE
-    assert of_group.taken_up(61) == [kept]
+    assert of_group.taken_up(61) == [(kept, False), (late, True)]
     assert of_group.taken_up(62) == []
     places[0] = NOBODY
     for _ in range(70):
         of_group.is_mine(NODE_ID, kept, 100)
-    assert len(counted) == 1 + 6  # a bound, and what is beyond it is counted
+    assert counted == ["command without an owner"] * 6  # a bound, and what is beyond it is counted
     places[0] = ELSEWHERE
     assert of_group.taken_up(63) == []
 
@@ -282,6 +308,38 @@ def test_a_command_to_the_group_has_one_result(tmp_path: Path) -> None:
             (LAMP_ID, "gw1", "refused"),
             (NODE_ID, "gw2", "refused"),
         ]
+
+    asyncio.run(story())
+
+
+def test_what_nobody_owned_in_its_life_is_expired_by_the_next_owner(tmp_path: Path) -> None:
+    """One result, from the gateway that comes to own the node; the other says nothing."""
+
+    async def story() -> None:
+        clock, places = HandClock(), {"gw1": NOBODY, "gw2": NOBODY}
+        text = json.dumps({"command_id": "c", "level_pct": 4, "hold_s": 9, "ttl_s": 1}).encode()
+        every = []
+        for name in places:
+            parts = await Parts.open(tmp_path / f"{name}.sqlite", clock)
+            commands = Commands(
+                parts.store, parts.ledger, parts.ingest, clock,
+                Topics("north", name, grouped=True), parts.nodes, {}, log,
+                retry_s=1, place=lambda node_id, name=name: places[name],
+            )  # fmt: skip
+            commands.take(Message(BIN_COMMAND, text), lambda _: None)
+            every.append((parts, commands, asyncio.ensure_future(commands.run())))
+        await asyncio.sleep(0.2)
+        clock.boottime_s += 5
+        await asyncio.sleep(0.2)
+        places |= {"gw1": ELSEWHERE, "gw2": HERE}
+        await asyncio.sleep(0.3)
+        found = []
+        for parts, _, task in every:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            found.append([one["result"] for one in await parts.payloads() if "result" in one])
+            await parts.store.close()
+        assert found == [[], ["expired"]]
 
     asyncio.run(story())
 

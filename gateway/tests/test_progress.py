@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 from kerb_gateway.ingest import ACCEPTED, HELD_BACK
 from kerb_gateway.model import Gap, Node, Stream
-from kerb_gateway.peers import Progress
+from kerb_gateway.peers import Progress, pack_progress, unpack_progress
 from kerb_gateway.progress import Deliveries, Told, close_elsewhere
 from kerb_wire.limits import JUMP_LIMIT
 from parts import EPOCH, KEY, NODE_ID, Parts, heard
@@ -56,6 +57,32 @@ def test_a_told_epoch_is_taken_when_an_advert_proves_it(tmp_path: Path) -> None:
         await again.store.close()
 
     asyncio.run(story())
+
+
+def test_the_owner_closes_the_gaps_of_an_epoch_before(tmp_path: Path) -> None:
+    """Its outbox ended the old epoch's rows only when the node had a new one already."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        old = await parts.stream(3)
+        assert parts.ingest.advert(heard(9)).kind == ACCEPTED
+        assert old.ranges() == ((1, 3), (4, 8))
+        said = Progress(NODE_ID, 1, 5, 2, 2, ((3, 1), (EPOCH, 6)))
+        parts.ingest.elsewhere.hear_of(unpack_progress(NODE_ID, pack_progress(said)))
+        assert old.ranges() == ((7, 8),)
+        parts.ingest.elsewhere.hear_of(Progress(NODE_ID, 1, 5, 2, 2, ((EPOCH, 9),)))
+        assert old.ranges() == ()
+        assert old.unexplained() == 0
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("older", [[[1]], [1], {}, [[1, -1]], [[1, True]], [[1, 2]] * 8])
+def test_what_is_said_of_older_epochs_is_read_strictly(older: object) -> None:
+    table = {"generation": 1, "epoch": 1, "last_seq": 1, "delivered_seq": 1, "older": older}
+    with pytest.raises(ValueError, match=r"older|whole number"):
+        unpack_progress(NODE_ID, json.dumps(table).encode())
 
 
 def test_a_gateway_that_was_away_follows_the_owner_over_the_jump_limit(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_paho_holds_its_messages_lock_while_it_calls_on_publish() -> None:
 
 _MAY = {"bool",
     "_hand_over", "append", "getattr", "bytes", "str", "Incoming", "call_soon_threadsafe",
-    "is_closed",
+    "is_closed", "_hold_back",
 }  # fmt: skip
 
 
@@ -284,6 +284,56 @@ def test_ours_honours_what_a_real_broker_allows(tmp_path: Path) -> None:
         assert proxy.most == 3
         proxy.stop()
         await broker.stop()
+
+    asyncio.run(story())
+
+
+def test_paho_sends_all_again_whatever_the_broker_takes_now() -> None:
+    async def story() -> None:
+        broker = ScriptedBroker(receive_maximum=20)
+        client = bare()
+        client.connect_async("127.0.0.1", await broker.start())
+        client.loop_start()
+        for number in range(10):
+            client.publish("t", b"%d" % number, qos=1)
+        await until(lambda: len(broker.outstanding) == 10)
+        broker.limit = 3
+        broker.drop()
+        await until(lambda: len(broker.lives) == 2 and len(broker.lives[1]) == 10)
+        client.disconnect()
+        await asyncio.get_running_loop().run_in_executor(None, client.loop_stop)
+        broker.stop()
+
+    asyncio.run(story())
+
+
+def test_ours_sends_again_only_what_the_broker_takes_now(tmp_path: Path) -> None:
+    """A lower Receive Maximum, then a higher one: in order, and all of it in the end."""
+
+    async def story() -> None:
+        broker = ScriptedBroker(receive_maximum=20)
+        port = await broker.start()
+        async with publishing(tmp_path / "g.sqlite", port, 40, 50) as publisher:
+            await until(lambda: len(broker.outstanding) == 20)
+            before = [payload for _, _, payload in broker.lives[0]]
+            broker.limit, broker.most = 3, 0
+            broker.drop()
+            await until(lambda: len(broker.lives) == 2 and len(broker.outstanding) == 3)
+            for _ in range(2):
+                broker.ack(min(broker.outstanding))
+                await until(lambda: len(broker.outstanding) == 3)
+            assert broker.most == 3
+            assert [payload for _, _, payload in broker.lives[1]] == before[:5]
+            broker.limit = 30
+            broker.drop()
+            await until(lambda: len(broker.lives) == 3 and len(broker.outstanding) == 30)
+            assert [payload for _, _, payload in broker.lives[2]][:18] == before[2:]
+            broker.acks_by_itself = True
+            for mid in list(broker.outstanding):
+                broker.ack(mid)
+            await until(lambda: publisher.delivered == 40)
+            assert broker.most == 30
+        broker.stop()
 
     asyncio.run(story())
 

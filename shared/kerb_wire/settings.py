@@ -47,11 +47,23 @@ SETTINGS = {
 }
 
 
+_SHOWN_MAX = 40
+
+
+def _shown(value) -> str:
+    """Return a value as a short text; of a nested one its type, which takes no stack to say."""
+    scalar = value is None or isinstance(value, (int, float, str))
+    text = repr(value) if scalar else type(value).__name__
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."
+
+
 def complaint(name: str, value) -> str | None:
-    """Return what is wrong with a setting, or None."""
+    """Return what is wrong with a setting, or None; a text of bounded length."""
     if name not in SETTINGS:
-        return f"{name}: no such setting"
+        return (
+            f"{str(name)[:_SHOWN_MAX]}: no such setting"  # MicroPython's JSON has other names too
+        )
     default, low, high = SETTINGS[name]
     if not is_whole(value, low, high):
-        return f"{name} = {value!r}: not {low} to {high}; the default is {default}"
+        return f"{name} = {_shown(value)}: not {low} to {high}; the default is {default}"
     return None

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import multiprocessing
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 from kerb_check.model import SourceError
-from kerb_tools.faults import cli
+from kerb_tools.faults import cli, report
 from kerb_tools.faults.disturbances import (
     DISTURBANCES,
     disk_full,
@@ -24,6 +27,7 @@ from kerb_tools.faults.disturbances import (
     half_open,
 )
 from kerb_tools.faults.errors import FaultsError
+from kerb_tools.faults.journal import Line
 from kerb_tools.faults.kinds import run_job
 from kerb_tools.faults.library.build import build, environment
 from kerb_tools.faults.library.control import Control
@@ -31,6 +35,8 @@ from kerb_tools.faults.outcome import Outcome
 from kerb_tools.faults.proxy import Proxy
 from kerb_tools.faults.recovery import Fault, measure
 from kerb_tools.faults.rig import Needs
+from kerb_tools.faults.runner import tied_pool
+from kerb_tools.faults.tether import descendants
 
 
 def seed_of(disturbance: object) -> int:
@@ -63,6 +69,11 @@ def test_a_part_of_kills_disturbances_and_flash_cuts(tmp_path: Path) -> None:
     assert found.broken == 0, found.details
     assert found.count >= 6 + 3 + 4
     assert found.counts["unaccounted"] == 0
+    assert found.counts["replays accepted"] == 0
+    lines = {"kills": [Line(1, 1.0, found)]}
+    never = {bar.name: bar.ok for bar in report.result("", 1, lines, {"kills": 1}).bars}
+    assert never["kills_unaccounted"]
+    assert never["kills_replays_accepted"]
     assert found.counts["cuts: deep_sleep"] > 4
     assert {"disk full, ms", "half-open connection, ms"} <= found.samples.keys()
 
@@ -195,6 +206,91 @@ def test_the_command_goes_on_reports_and_says_what_is_wrong(
     assert "flash, seed 2: a reading is gone" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["flash", "--budget", "0"])
+
+
+def mentioned(word: str) -> dict[int, str]:
+    """Return the command lines of the processes that mention a word."""
+    found = {}
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit() and int(path.name) != os.getpid():
+            try:
+                line = (
+                    (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if word in line:
+                found[int(path.name)] = line
+    return found
+
+
+def ended(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in "ZX"  # dead; who reads that is not its killer's business
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_until(ready: Callable[[], bool], within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_campaign(tmp_path: Path, how: signal.Signals) -> None:
+    """Ended in any way, with a street of gateway, broker and boards running: all of it ends."""
+    try:
+        Needs.found()
+    except FaultsError as error:
+        pytest.skip(str(error))
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "kerb_tools", "faults", "kills", "--budget", "40",
+         "--work", str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: "kerb_gateway run" in str(mentioned(str(tmp_path))), 30)
+        every = descendants(runner.pid)
+        runner.send_signal(how)
+        said = runner.communicate(timeout=30)[1].decode()
+        wait_until(lambda: all(ended(pid) for pid in every), 30)
+        wait_until(lambda: not mentioned(str(tmp_path)), 30)
+    finally:
+        kill([runner.pid, *descendants(runner.pid), *mentioned(str(tmp_path))])
+    if how != signal.SIGKILL:
+        assert runner.returncode == 130
+        assert "goes on from here" in said
+        assert "Traceback" not in said
+
+
+def test_an_orphan_of_a_job_ends_too(tmp_path: Path) -> None:
+    """What a process that has ended itself left behind, in a session of its own."""
+    name = str(tmp_path / "orphan")
+    Path(name).write_text("sleep 600; exit")
+    orphan = ["sh", "-c", f"setsid sh {name} & exit 0"]
+
+    def interrupted() -> None:
+        with tied_pool(1) as pool:
+            pool.submit(subprocess.run, orphan, check=True).result()
+            wait_until(lambda: bool(mentioned(name)), 30)
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        wait_until(lambda: not mentioned(name), 30)
+    finally:
+        kill(list(mentioned(name)))
 
 
 def test_sqlite_is_the_installed_one(tmp_path: Path) -> None:

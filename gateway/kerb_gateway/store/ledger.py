@@ -178,11 +178,6 @@ class Ledger:
         if newest is None or stream.stream_no > newest.stream_no:
             self._newest[node_id] = stream
 
-    def newest_streams(self) -> list[Stream]:
-        """Return the stream of each node that was begun last."""
-        ordered = sorted(self.streams.values(), key=lambda stream: stream.stream_no)
-        return list({stream.node.node_id: stream for stream in ordered}.values())
-
     def older_streams(self, stream: Stream) -> list[Stream]:
         """Return the streams of the same node that were begun before, oldest first."""
         mine = [one for one in self.streams.values() if one.node is stream.node]

@@ -1,7 +1,8 @@
 """The MQTT client: paho in its own thread, and a hand-over to the event loop.
 
-Rule: nothing of ours runs inside paho's callbacks but call_soon_threadsafe; how many messages are
-in flight is decided by the publisher, not by paho's queue.
+Rule: nothing of ours runs inside paho's callbacks but call_soon_threadsafe, and what must be
+settled before paho sends anything again; how many messages are in flight is decided by the
+publisher, not by paho's queue.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MessageState
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -39,6 +40,21 @@ class Incoming:
     retained: bool
     mid: int
     qos: int
+
+
+def _hold_back(client: mqtt.Client, receive_maximum: int) -> None:
+    """Let paho send again only what the broker takes now; the rest follows, one at each PUBACK.
+
+    paho marks all of it to be sent before it knows the CONNACK, and calls on_connect before it
+    sends: between the two the broker may have taken less than the last time.
+    """
+    with client._out_message_mutex:
+        again = list(client._out_messages.values())
+        # Not always: with a limit paho looks through everything in flight at each PUBACK. Its own
+        # setter refuses to act on a connection, which is there by now.
+        client._max_inflight_messages = 0 if len(again) <= receive_maximum else receive_maximum
+        for message in again[receive_maximum:]:
+            message.state = MessageState.MQTT_MS_QUEUED
 
 
 class Uplink:
@@ -127,11 +143,12 @@ class Uplink:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _connected(self, _c: Any, _u: Any, flags: Any, reason: Any, properties: Any) -> None:
+    def _connected(self, client: Any, _u: Any, flags: Any, reason: Any, properties: Any) -> None:
         limits = (
             getattr(properties, "ReceiveMaximum", _RECEIVE_MAX_DEFAULT),
             getattr(properties, "MaximumPacketSize", _PACKET_MAX_BYTES),
         )
+        _hold_back(client, limits[0])
         kept = bool(flags.session_present)
         self._hand_over(self._on_connected, reason.value, str(reason), limits, kept)
 

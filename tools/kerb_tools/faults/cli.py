@@ -8,7 +8,10 @@ It goes on where it was ended; exit status 1 when anything was not as the contra
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -69,10 +72,14 @@ def main(arguments: list[str]) -> int:
     plan = _plan(chosen.plan) if chosen.kind == "plan" else {chosen.kind: chosen.budget}
     bench = chosen.plan if chosen.kind == "plan" else f"faults {chosen.kind}"
     try:
-        found = _run(plan, chosen.seed, chosen.work, fresh=chosen.fresh)
+        with _terminated():
+            found = _run(plan, chosen.seed, chosen.work, fresh=chosen.fresh)
     except FaultsError as error:
         print(f"kerb faults: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("kerb faults: ended; the same command goes on from here", file=sys.stderr)
+        return 130
     result = report.result(bench, chosen.seed, found, plan)
     broken = report.details(found)
     written = page.write(chosen.work, result, found, broken)
@@ -84,6 +91,16 @@ def main(arguments: list[str]) -> int:
     else:
         result.show(Console(file=sys.stdout))
     return 0 if result.ok else 1
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _plan(name: str) -> dict[str, int]:

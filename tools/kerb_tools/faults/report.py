@@ -12,6 +12,9 @@ from kerb_tools.faults.journal import Line
 from kerb_tools.faults.kinds import KINDS
 from kerb_tools.faults.outcome import Outcome, quantile
 
+# What a street's checker counts and the contract forbids.
+NEVER = ("unaccounted", "replays accepted")
+
 
 def total(lines: list[Line]) -> Outcome:
     """Return all lines' outcomes as one."""
@@ -35,6 +38,11 @@ def result(bench: str, seed: int, found: dict[str, list[Line]], budgets: dict[st
                 made.figures[f"{name}_{_word(what)}_{suffix}"] = round(quantile(values, share), 1)
         made.figures[f"{name}_job_seconds"] = round(sum(line.took_s for line in lines))
         made.bars.append(Bar(f"{name}_broken", whole.broken, 0, at_least=False))
+        made.bars += [
+            Bar(f"{name}_{_word(what)}", whole.counts[what], 0, at_least=False)
+            for what in NEVER
+            if what in whole.counts
+        ]
         made.bars.append(Bar(name, whole.count, budgets[name], at_least=True))
     return made
 

@@ -212,4 +212,5 @@ def _judged(verdict: Verdict, outcome: Outcome) -> None:
         "replays_rejected",
     ):
         outcome.add(name.replace("_", " "), int(figures.get(name) or 0))
+    outcome.add("replays accepted", figures["replays_injected"] - figures["replays_rejected"])
     outcome.add("streets")

@@ -1,19 +1,21 @@
 """Runs jobs of a kind side by side until the budget is met, and goes on where it was ended.
 
 Rule: seeds are taken in order, so the same first seed and budget mean the same jobs; what a job
-found is on disk before the next one is begun.
+found is on disk before the next one is begun. However a run ends, no process of a job stays.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from kerb_tools.faults import tether
 from kerb_tools.faults.errors import FaultsError
 from kerb_tools.faults.journal import Journal, Line
 from kerb_tools.faults.kinds import KINDS, run_job
@@ -40,8 +42,7 @@ def run(
     taken = {line.seed for line in lines}
     seeds = (number for number in itertools.count(seed) if number not in taken)
     running: dict[Future[tuple[Outcome, float]], tuple[int, int]] = {}
-    context = multiprocessing.get_context("spawn")  # threads and forks do not go together
-    with ProcessPoolExecutor(kind.workers, mp_context=context) as pool:
+    with tied_pool(kind.workers) as pool:
         while done < budget or running:
             promised = done + sum(portion for _, portion in running.values())
             while len(running) < kind.workers and promised < budget:
@@ -57,6 +58,25 @@ def run(
                 done += line.outcome.count
                 progress(done)
     return sorted(lines, key=lambda line: line.seed)
+
+
+@contextlib.contextmanager
+def tied_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool whose workers end, with all that they started, when this process does."""
+    context = multiprocessing.get_context("spawn")  # threads and forks do not go together
+    theirs, ours = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=tether.hold, initargs=(theirs,)
+    )
+    try:
+        yield pool
+    except BaseException:
+        ours.close()  # nobody waits for what still runs
+        raise
+    finally:
+        pool.shutdown()
+        theirs.close()
+        ours.close()
 
 
 def _line(name: str, seed: int, future: Future[tuple[Outcome, float]]) -> Line:

@@ -20,6 +20,7 @@ from kerb_tools.fuzz.both import wire_targets
 from kerb_tools.fuzz.findings import Vector
 from kerb_tools.fuzz.guard import Finding
 from kerb_tools.fuzz.mutate import Mutator
+from kerb_tools.fuzz.node import FIRMWARE
 from kerb_tools.fuzz.registry import TARGETS
 from kerb_tools.fuzz.session import Progress
 
@@ -46,7 +47,7 @@ class Micro:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=os.environ | {"MICROPYPATH": f"{_BOTH}:{_WIRE}:.frozen"},
+            env=os.environ | {"MICROPYPATH": f"{_BOTH}:{_WIRE}:{FIRMWARE}:.frozen"},
         )
         try:
             said, _ = process.communicate(text, timeout=_BATCH_S)
@@ -62,7 +63,7 @@ def differences(micro: Micro, vectors: list[Vector]) -> Iterator[Finding]:
     while at < len(vectors):
         answers = micro.answers(vectors[at:])
         for one, said in zip(vectors[at:], answers, strict=False):
-            mine = wire_targets.say(one.target, one.data)
+            mine = wire_targets.say(TARGETS[one.target].make(), one.data)
             if said != mine:
                 words = f"{_words(mine)} / {_words(said)}"
                 yield Finding(one.target, "difference", words, "", one.data, f"{mine}\n{said}")

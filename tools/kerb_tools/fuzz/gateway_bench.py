@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.model import Node
 from kerb_gateway.store import report
-from kerb_gateway.store.database import Store
+from kerb_gateway.store.database import Operation, Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
@@ -41,7 +42,9 @@ def log(event: str, **fields: Any) -> None:
 class Benches:
     """Makes a bench for each input from one file that is made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepared: Sequence[Operation] = ()) -> None:
+        """prepared: what every file begins with, besides the nodes."""
+        self._prepared = list(prepared)
         self._folder = tempfile.TemporaryDirectory(prefix="kerb-fuzz-")
         self._template = Path(self._folder.name) / "template.sqlite"
         self._path = Path(self._folder.name) / "gateway.sqlite"
@@ -56,6 +59,7 @@ class Benches:
         await store.write(
             [("insert into commands (command_no, command_id, state) values (1,'old','done')", [])]
         )
+        await store.write(self._prepared)
         await store.close()
 
     async def open(self) -> Bench:

@@ -6,7 +6,7 @@ line here; `make fuzz`, the regression vectors and the tests follow from this ta
 
 from __future__ import annotations
 
-from kerb_tools.fuzz import air, bus, gatt, mqtt, texts
+from kerb_tools.fuzz import air, bus, control, gatt, mqtt, node, texts
 from kerb_tools.fuzz.both import wire_targets
 from kerb_tools.fuzz.target import Run, Target
 from kerb_tools.fuzz.wire_seeds import REPAIRS, SEEDS
@@ -25,7 +25,7 @@ def _wire(name: str) -> Target:
 
 
 _ALL = [_wire(name) for name in wire_targets.TARGETS]
-for _module in (texts, air, gatt, bus, mqtt):
+for _module in (node, texts, air, gatt, bus, mqtt, control):
     _ALL += _module.TARGETS
 
 TARGETS = {target.name: target for target in _ALL}

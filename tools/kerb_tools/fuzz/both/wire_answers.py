@@ -7,12 +7,22 @@ import sys
 
 import wire_targets
 
+try:
+    import node_targets
+except ImportError:  # an installed package has no firmware beside it
+    node_targets = None
+
+
+TARGETS = dict(wire_targets.TARGETS)
+if node_targets:
+    TARGETS.update(node_targets.TARGETS)
+
 
 def main():
     for line in sys.stdin:
         parts = line.split()
         data = bytes.fromhex(parts[1]) if len(parts) > 1 else b""
-        sys.stdout.write(wire_targets.say(parts[0], data) + "\n")
+        sys.stdout.write(wire_targets.say(TARGETS[parts[0]], data) + "\n")
 
 
 main()

@@ -324,10 +324,10 @@ def text_of(value) -> str:
     return repr(value)
 
 
-def say(name: str, data: bytes) -> str:
+def say(target, data: bytes) -> str:
     """Return in one line what a target makes of `data`, whatever happens."""
     try:
-        return "took " + text_of(TARGETS[name](data))
+        return "took " + text_of(target(data))
     except RemoteFault as fault:
         return f"refused {fault.reason} {fault.detail}"
     except WireError as fault:
