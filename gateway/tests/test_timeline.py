@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from kerb_gateway.anchor import Anchor, Boot, drifted_ms, offset_at, start_between
-from kerb_gateway.clock import NTP_ERROR_MS, SystemClock, quality_of
+from kerb_gateway.clock import NTP_ERROR_MS, Moment, SystemClock, quality_of
+from kerb_gateway.store.clock_anchors import ClockAnchors
 from kerb_gateway.timeline import (
     AWAKE_DRIFT,
     CONTACTS_MOST,
@@ -193,6 +194,19 @@ def test_a_boot_without_ntp_lies_between_those_with() -> None:
 
 
 # --- lives ---
+
+
+def test_a_moment_is_mapped_anew_when_an_anchor_comes() -> None:
+    known = ClockAnchors()
+    known.begin("a")
+    known.look(Moment("a", 0, 1_000_000, "ntp"))
+    known.begin("b")
+    assert known.mapping("a", 500, "b") is None
+    known.look(Moment("b", 0, 1_060_000, "ntp"))
+    found = known.mapping("a", 500, "b")
+    assert found is not None
+    assert found[0] <= 500 - 60_000 <= found[1]
+    assert known.mapping("a", 500, "b") == found
 
 
 def test_in_thousands_of_lives_the_truth_lies_in_every_range() -> None:
