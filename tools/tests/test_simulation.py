@@ -26,6 +26,7 @@ _DENSE = Odds(
     brownouts_a_year=150,
     partitions_a_year=3000,
     twin=0.05,
+    tilted=0.6,
 )
 
 
@@ -34,7 +35,7 @@ def street(seed: int, days: float = 0.3, gateways: int = 1) -> Street:
 
 
 def test_a_dense_day_takes_every_branch_and_nothing_is_found() -> None:
-    one = street(3, 2)
+    one = street(4, 2)
     finding = one.run()
     assert finding is None, "\n".join([*one.trace.tail(), str(finding)])
     assert one.houses[0].lives > 10
