@@ -26,6 +26,7 @@ _DENSE = Odds(
     brownouts_a_year=150,
     partitions_a_year=3000,
     twin=0.05,
+    tilted=0.6,
 )
 
 
