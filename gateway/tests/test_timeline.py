@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from kerb_gateway.anchor import Anchor, Boot, drifted_ms, offset_at, start_between
+from kerb_gateway.anchor import NONE, RANGE, Anchor, Boot, drifted_ms, offset_at, start_between
 from kerb_gateway.clock import NTP_ERROR_MS, Moment, SystemClock, quality_of
 from kerb_gateway.store.clock_anchors import ClockAnchors
 from kerb_gateway.timeline import (
@@ -207,6 +207,17 @@ def test_a_moment_is_mapped_anew_when_an_anchor_comes() -> None:
     assert found is not None
     assert found[0] <= 500 - 60_000 <= found[1]
     assert known.mapping("a", 500, "b") == found
+
+
+def test_a_boot_s_begin_is_known_better_when_an_anchor_comes_after_it() -> None:
+    known = ClockAnchors()
+    known.begin("a")
+    known.begin("b")
+    assert known.offset("a", 0)[1] == NONE
+    known.look(Moment("b", 0, 1_060_000, "ntp"))
+    offset, quality = known.offset("a", 0)
+    assert quality == RANGE
+    assert offset.high_ms is not None
 
 
 def test_in_thousands_of_lives_the_truth_lies_in_every_range() -> None:
