@@ -15,13 +15,20 @@ from typing import Any
 from kerb_gateway.errors import StoreError
 
 REFUSED = "refused"
+_OFFSET = (
+    "select a.wall_ms - a.boottime_ms from clock_anchors a "
+    "join gateway_boots b using (gateway_boot_no) where b.boot_id = l.boot_id "
+    "order by abs(a.boottime_ms - l.boottime_ms) limit 1"
+)
 _DONE = "coalesce((select cast(value as integer) from meta where key = 'outbox_done'), 0)"
 
 
 @dataclass(frozen=True)
 class LossRow:
-    """A range that will never come; last_seq None: open-ended. wall_ms as good as its quality.
+    """A range that will never come; last_seq None: open-ended.
 
+    wall_ms as good as its quality: ntp, none, or anchored: what the clock said was not known to be
+    right then, and the boot's anchor has put it right since.
     closed_seq: the node's newest number when an open-ended one was taken back.
     """
 
@@ -77,16 +84,26 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 def losses(
     connection: sqlite3.Connection, node: str | None = None, since_wall_ms: int | None = None
 ) -> list[LossRow]:
-    """Return the declared losses, oldest first; those of unknown time are never left out."""
+    """Return the declared losses, oldest first; those of unknown time are never left out.
+
+    When one was declared is its time on the clock that never jumps, resolved by the nearest
+    anchor of that boot; only where there is none it is what the wall clock said.
+    """
     rows = connection.execute(
         "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason, l.closed_seq, "
-        "l.wall_ms, l.wall_quality "
+        f"l.wall_ms, l.wall_quality, l.boottime_ms + ({_OFFSET}) as anchored_ms "
         "from losses l join streams s using (stream_no) join nodes n using (node_no) "
-        "where (:node is null or n.node_id = :node) and (:since is null or l.wall_ms is null "
-        "or l.wall_quality = 'none' or l.wall_ms >= :since) order by l.loss_no",
-        {"node": node, "since": since_wall_ms},
+        "where :node is null or n.node_id = :node order by l.loss_no",
+        {"node": node},
     )
-    return [LossRow(*row) for row in rows]
+    found = []
+    for *fields, wall_ms, quality, anchored_ms in rows:
+        if anchored_ms is not None and quality != "ntp":
+            wall_ms, quality = anchored_ms, "anchored"
+        known = wall_ms is not None and quality in ("ntp", "anchored")
+        if since_wall_ms is None or not known or wall_ms >= since_wall_ms:
+            found.append(LossRow(*fields, wall_ms, quality))
+    return found
 
 
 def streams(connection: sqlite3.Connection, node: str | None = None) -> list[StreamRow]:
@@ -109,7 +126,7 @@ def streams(connection: sqlite3.Connection, node: str | None = None) -> list[Str
     found = []
     for row in rows:
         waits = queued.get(row["stream_no"], 0)
-        dead = refused.get((row["node_id"], row["epoch"]), 0)
+        dead = refused.get((row["node_id"], row["epoch"]), 0) + row["given_up"]
         found.append(
             StreamRow(
                 row["node_id"],
