@@ -15,11 +15,6 @@ from typing import Any
 from kerb_gateway.errors import StoreError
 
 REFUSED = "refused"
-_OFFSET = (
-    "select a.wall_ms - a.boottime_ms from clock_anchors a "
-    "join gateway_boots b using (gateway_boot_no) where b.boot_id = l.boot_id "
-    "order by abs(a.boottime_ms - l.boottime_ms) limit 1"
-)
 _DONE = "coalesce((select cast(value as integer) from meta where key = 'outbox_done'), 0)"
 
 
@@ -91,18 +86,31 @@ def losses(
     """
     rows = connection.execute(
         "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason, l.closed_seq, "
-        f"l.wall_ms, l.wall_quality, l.boottime_ms + ({_OFFSET}) as anchored_ms "
+        "l.wall_ms, l.wall_quality, l.boot_id, l.boottime_ms "
         "from losses l join streams s using (stream_no) join nodes n using (node_no) "
         "where :node is null or n.node_id = :node order by l.loss_no",
         {"node": node},
     )
+    anchors = _anchors(connection)
     found = []
-    for *fields, wall_ms, quality, anchored_ms in rows:
-        if anchored_ms is not None and quality != "ntp":
-            wall_ms, quality = anchored_ms, "anchored"
+    for node_id, epoch, first, last, reason, closed, wall_ms, quality, boot_id, at_ms in rows:
+        if quality != "ntp" and boot_id in anchors:
+            then_ms, right_ms = min(anchors[boot_id], key=lambda one: abs(one[0] - at_ms))
+            wall_ms, quality = right_ms + at_ms - then_ms, "anchored"
         known = wall_ms is not None and quality in ("ntp", "anchored")
         if since_wall_ms is None or not known or wall_ms >= since_wall_ms:
-            found.append(LossRow(*fields, wall_ms, quality))
+            found.append(LossRow(node_id, epoch, first, last, reason, closed, wall_ms, quality))
+    return found
+
+
+def _anchors(connection: sqlite3.Connection) -> dict[str, list[tuple[int, int]]]:
+    """Return the pairs (boottime_ms, wall_ms) that are known of each boot."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for boot_id, boottime_ms, wall_ms in connection.execute(
+        "select boot_id, boottime_ms, wall_ms from clock_anchors "
+        "join gateway_boots using (gateway_boot_no)"
+    ):
+        found.setdefault(boot_id, []).append((boottime_ms, wall_ms))
     return found
 
 

@@ -1,8 +1,9 @@
 """Bounds the database by age and by size: the oldest delivered rows go first.
 
-Rule: a dead letter that goes is said upstream; what was not delivered goes only when the size leaves no choice, and is declared lost in the
-transaction that removes it. Age is counted in hours that the gateway has lived, never in wall
-time: time that the machine was off makes rows stay longer, never shorter.
+Rule: a dead letter that goes is said upstream; what was not delivered goes only when the size
+leaves no choice, and is declared lost in the transaction that removes it. Age is counted in hours
+that the gateway has lived, never in wall time: time that the machine was off makes rows stay
+longer, never shorter.
 """
 
 from __future__ import annotations
