@@ -91,7 +91,7 @@ def _arrivals(sets: Sets, result: Comparison) -> None:
         result.unique.setdefault(reading.identity, reading)
         replayed = reading.content.get("replayed")  # on request, long after its turn
         number = None if replayed else reading.content.get("outbox_no")
-        topic = reading.extra["topic"]
+        topic = f"{reading.extra['topic']} {reading.content.get('gw_epoch')}"
         if number is not None:
             if topic in newest and number < newest[topic][0]:
                 result.findings.append(
@@ -117,7 +117,9 @@ def _repeats(reading: Reading, mine: dict[Identity, Reading], result: Comparison
         result.duplicates += 1
     # Between gateways one may have it by advert, which carries no time of the node.
     heard = "advert" in (first.content.get("via"), reading.content.get("via"))
-    before, times = (first, not heard) if again is None else (again, True)
+    # So may one gateway after a restore: it fetches again what it had heard.
+    known = again is not None and again.content.get("gw_epoch") == reading.content.get("gw_epoch")
+    before, times = again or first, known or not heard
     changed = differences(before.content, reading.content, times=times)
     if changed:
         result.findings.append(
