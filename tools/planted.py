@@ -47,6 +47,7 @@ PUBLISHER = "gateway/kerb_gateway/publisher.py"
 DATABASE = "gateway/kerb_gateway/store/database.py"
 LEDGER = "gateway/kerb_gateway/store/ledger.py"
 OUTBOX = "gateway/kerb_gateway/store/outbox.py"
+RESTORE = "gateway/kerb_gateway/store/restore.py"
 RETENTION = "gateway/kerb_gateway/store/retention.py"
 
 PLANTED = [
@@ -142,6 +143,14 @@ PLANTED = [
     Bug("unanswered command called applied", COMMANDS,
         'self._end(command, "unreachable", detail=why)',
         'self._end(command, "applied", detail=why)', "a false result"),
+    Bug("outbox numbers come back with a restore", RESTORE,
+        "    execute(\"insert or replace into meta values ('gw_epoch', ?)\", [fresh])\n", "",
+        "outbox number used again"),
+    Bug("a recording is believed after a restore", RESTORE,
+        '    execute("update streams set held = 1")\n', "", "a recording was believed"),
+    Bug("a restored command lives on", RESTORE,
+        "set state = 'sent', boot_id = ? where state", "set boot_id = boot_id || ? where state",
+        "applied after its life"),
 ]  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Restores a backup: a file of ours, checked, made the beginning of a new gw_epoch, installed.
 
 Rule: what the backup cannot know must not be believed: adverts wait for their node's own word,
-commands that were open have no life left, numbers go on beyond what was given out since. Nothing
+commands that were open have no life left, numbers go on beyond what was given out since. Commands
+that the present database knows are taken along: none is taken twice, none is forgotten. Nothing
 is touched before the prepared file is complete; the present database is kept.
 """
 
@@ -25,6 +26,18 @@ from kerb_gateway.store.migrations import APPLICATION_ID, migrate, migrations
 
 RESTORED_BOOT = ""  # no boot has this id: the life of a command that names it is over
 _JUMP_LEAST, _JUMP_MORE = 1 << 16, 1 << 20  # command numbers that a life after the backup may use
+_COMMAND = (
+    "command_no",
+    "command_id",
+    "node_no",
+    "level_pct",
+    "fade_ms",
+    "hold_s",
+    "boot_id",
+    "expires_boottime_ms",
+    "state",
+    "result",
+)
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -122,19 +135,25 @@ def _check_ours(connection: sqlite3.Connection, names: dict[str, str]) -> None:
 
 
 def _facts(database: Path) -> dict[str, Any]:
-    """Return what the present database still says of itself; a damaged one says nothing."""
-    found: dict[str, Any] = {}
+    """Return what the present database still says of itself; a damaged one may say nothing."""
     with (
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(
             sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
         ) as connection,
     ):
-        rows = connection.execute("select value from meta where key = 'gw_epoch'").fetchall()
-        found["gw_epoch"] = rows[0][0] if rows else None
-        (number,) = connection.execute("select max(command_no) from commands").fetchone()
-        found["command_no"] = number or 0
-    return found
+        return facts(connection)
+    return {}
+
+
+def facts(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Return what of the database that goes is taken along."""
+    rows = connection.execute("select value from meta where key = 'gw_epoch'").fetchall()
+    columns = ", ".join(_COMMAND)
+    return {
+        "gw_epoch": rows[0][0] if rows else None,
+        "commands": connection.execute(f"select {columns} from commands").fetchall(),
+    }
 
 
 def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str) -> list[str]:
@@ -144,13 +163,18 @@ def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str)
     """
     execute = connection.execute
     meta = dict(execute("select key, value from meta").fetchall())
-    (highest,) = execute("select coalesce(max(command_no), 0) from commands").fetchone()
-    highest = max(highest, present.get("command_no", 0), int(meta.get("command_floor", 0)))
-    floor = highest + _JUMP_LEAST + secrets.randbelow(_JUMP_MORE)
     over = [one for one in (present.get("gw_epoch"), meta.get("gw_epoch")) if one]
     over = list(dict.fromkeys(over))
     fresh = secrets.token_hex(8)
     execute("begin immediate")
+    marks = ",".join("?" * len(_COMMAND))
+    connection.executemany(
+        f"insert or replace into commands ({', '.join(_COMMAND)}) values ({marks})",
+        present.get("commands", []),
+    )
+    (highest,) = execute("select coalesce(max(command_no), 0) from commands").fetchone()
+    highest = max(highest, int(meta.get("command_floor", 0)))
+    floor = highest + _JUMP_LEAST + secrets.randbelow(_JUMP_MORE)
     execute("insert or replace into meta values ('gw_epoch', ?)", [fresh])
     execute("insert or replace into meta values ('command_floor', ?)", [str(floor)])
     execute("update streams set held = 1")

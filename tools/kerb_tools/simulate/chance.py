@@ -47,6 +47,7 @@ class Odds:
     reboots_a_year: float = 40
     stops_a_year: float = 40
     full_disks_a_year: float = 60
+    restores_a_year: float = 15  # a backup, and up to days later its restore
     # each node
     absences_a_year: float = 10
     power_cuts_a_year: float = 20

@@ -15,7 +15,7 @@ from unittest import mock
 
 from kerb_gateway import app, backfill, commands, ingest, publisher, tails, timekeeper
 from kerb_gateway.links import modbus
-from kerb_gateway.store import database
+from kerb_gateway.store import database, restore
 
 from kerb_tools.simulate.bus import Answer, Bus
 from kerb_tools.simulate.coverage import Coverage
@@ -44,6 +44,7 @@ def exchanged(random: Random, bus: Bus, coverage: Coverage) -> Iterator[None]:
         (backfill, "os", dice),
         (commands, "secrets", dice),
         (database, "secrets", dice),
+        (restore, "secrets", dice),
         (modbus, "AsyncModbusSerialClient", bus.open),
         (modbus, "_ANSWERS", {method: Answer for method in modbus._ANSWERS}),
         (ingest, "classify", coverage.counting(ingest.classify)),

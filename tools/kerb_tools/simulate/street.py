@@ -26,6 +26,7 @@ from kerb_tools.simulate.judge import Found, Judge
 from kerb_tools.simulate.lamp import Lamp
 from kerb_tools.simulate.loop import SimulatedLoop
 from kerb_tools.simulate.mishaps import Mishaps
+from kerb_tools.simulate.restores import Taken
 from kerb_tools.simulate.seams import exchanged
 from kerb_tools.simulate.timeline import YEAR_S, Crash, Timeline
 from kerb_tools.simulate.trace import Trace
@@ -50,6 +51,7 @@ class Street:
         self.resting = False  # nodes are silent
         self.alive = False
         self.rebooting = False
+        self.restoring: Taken | None = None  # what the end of this life is followed by
         self.topics = Topics("north", "gw1")
         self.timeline = Timeline()
         self.trace = Trace(self.timeline)
@@ -176,6 +178,9 @@ class Street:
         if self.rebooting:
             self.machine.boot()
             self.rebooting = False
+        if self.restoring is not None:
+            self.restoring.restore(self)
+            self.restoring = None
         if not self._over:
             self.timeline.advance(self.timeline.now_s + down_s)
 
