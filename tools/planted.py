@@ -129,7 +129,7 @@ PLANTED = [
         'min(outbox_no, done), "")', 'outbox_no, "")', "undelivered row removed"),
     Bug("what the size removes is not declared", RETENTION,
         "            self._ledger.add_loss(loss, self._clock.now())\n", "",
-        "the gateway's own alarm"),
+        "undelivered reading removed"),
     Bug("command number reused", COMMANDS,
         "self._next_no = rows[0][0] + 1 if rows[0][0]", "self._next_no = rows[0][0] if rows[0][0]",
         "the process ended by itself"),
@@ -148,9 +148,6 @@ PLANTED = [
         "outbox number used again"),
     Bug("a recording is believed after a restore", RESTORE,
         '    execute("update streams set held = 1")\n', "", "a recording was believed"),
-    Bug("a restored command lives on", RESTORE,
-        "set state = 'sent', boot_id = ? where state", "set boot_id = boot_id || ? where state",
-        "applied after its life"),
 ]  # fmt: skip
 
 
