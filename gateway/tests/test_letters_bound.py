@@ -130,7 +130,7 @@ def test_killed_at_any_statement_each_letter_is_there_or_was_said(tmp_path: Path
     path = [os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     kills = 0
-    for n in range(1, 60, 4):
+    for n in range(1, 90, 7):
         answer = subprocess.run(
             [sys.executable, "-c", _KILLED, str(tmp_path / "g.sqlite"), str(n)],
             env=environment, capture_output=True, text=True,

@@ -17,7 +17,7 @@ from kerb_tools.demo.run import Demo
 from streets import assert_accounted, run_street
 
 _PATIENCE_S = 20.0
-_SCALE = 600.0  # a wake every 1.5 s
+_SCALE = 900.0  # a wake each second
 
 
 def newest(street: Street) -> dict[str, int]:
