@@ -547,10 +547,11 @@ MUTANTS = [
            "gateway/tests/test_backfill.py"
            "::test_what_a_forger_made_fail_does_not_hold_up_a_true_advert"),
     Mutant("backup from a connection of its own", "gateway/kerb_gateway/store/database.py",
-           "            self._copier, backup.take, source, self._path, file, step\n",
+           "            self._copier, backup.take, source, self._path, file, progress, "
+           "lambda: self._closing\n",
            "            self._copier, backup.take,\n"
            "            sqlite3.connect(self._path, check_same_thread=False),\n"
-           "            self._path, file, step\n",
+           "            self._path, file, progress,\n",
            f"{BACKUP}::test_writes_meanwhile_neither_restart_it_nor_swell_the_log"),
     Mutant("a backup has its name from the start", "gateway/kerb_gateway/store/backup.py",
            'return file.with_name(file.name + ".partial")',

@@ -189,6 +189,22 @@ def test_a_damaged_database_does_not_keep_its_backup_out(tmp_path: Path) -> None
     asyncio.run(story())
 
 
+def test_a_new_card_without_any_database_takes_the_backup(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await lived(tmp_path / "g.sqlite")
+        await parts.store.close()
+        new = tmp_path / "new"
+        new.mkdir()
+        done = restore.restore(new / "g.sqlite", tmp_path / "copy", NAMES)
+        assert done.aside is None
+        parts = await Parts.open(new / "g.sqlite")
+        assert await hear(parts, 4) == [ingest.QUARANTINED]
+        await parts.store.close()
+        assert [one.name for one in new.iterdir()] == ["g.sqlite"]
+
+    asyncio.run(story())
+
+
 @pytest.fixture
 def ours(tmp_path: Path) -> Path:
     """A configuration, its database of two readings, and a backup `copy` of it."""

@@ -20,6 +20,7 @@ from kerb_gateway.store import install
 
 _PAGES = 128  # of one step: half a megabyte, for which a COMMIT may have to wait
 _PAUSE_S = 0.02
+_LOOK_STEPS = 100_000  # of SQLite's machine, between two looks at whether to stop reading
 _RESERVE_BYTES = 32 * 1024 * 1024  # stays free where the gateway itself writes
 _OWN = ("", "-wal", "-shm", "-journal", ".lock", ".sock", ".suspect", ".ballast", ".restoring")
 
@@ -46,11 +47,23 @@ def refusal(file: Path, database: Path) -> str | None:
     return None
 
 
-def take(source: sqlite3.Connection, database: Path, file: Path, progress: Progress) -> int:
+def take(
+    source: sqlite3.Connection,
+    database: Path,
+    file: Path,
+    progress: Progress,
+    stopped: Callable[[], bool] = lambda: False,
+) -> int:
     """Copy an open database to `file`; returns its bytes. CopyError says why there is no copy.
 
-    progress: called after each step; what it raises ends the copy. Blocks: not for an event loop.
+    progress: called after each step; stopped: whether to give up. Blocks: not for an event loop.
     """
+
+    def step(done: int, total: int) -> None:
+        if stopped():
+            raise CopyError(f"{file}: the gateway stops")
+        progress(done, total)
+
     why = refusal(file, database)
     if why is not None:
         raise CopyError(why)
@@ -58,9 +71,9 @@ def take(source: sqlite3.Connection, database: Path, file: Path, progress: Progr
     try:
         copy.unlink(missing_ok=True)  # of one that was killed
         os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        _copy(source, database, copy, progress)
+        _copy(source, database, copy, step)
         install.sync(copy)
-        why_not = unsound(copy)
+        why_not = unsound(copy, stopped)
         if why_not is not None:
             raise CopyError(f"{file}: the copy is not sound: {why_not}")
         if file.exists():
@@ -102,12 +115,13 @@ def _copy(source: sqlite3.Connection, database: Path, copy: Path, progress: Prog
         target.execute("pragma journal_mode = delete")  # one file, without a log beside it
 
 
-def unsound(file: Path) -> str | None:
+def unsound(file: Path, stopped: Callable[[], bool] = lambda: False) -> str | None:
     """Read a whole copy; returns what is wrong with it, or None."""
     try:
         with contextlib.closing(
             sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
         ) as connection:
+            connection.set_progress_handler(stopped, _LOOK_STEPS)
             said = str(connection.execute("pragma integrity_check(1)").fetchone()[0])
     except sqlite3.Error as error:
         return str(error)

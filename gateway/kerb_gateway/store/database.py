@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kerb_gateway.errors import CopyError, StoreCorrupt, StoreError, StoreFull
+from kerb_gateway.errors import StoreCorrupt, StoreError, StoreFull
 from kerb_gateway.store import backup, install, quarantine
 from kerb_gateway.store.migrations import migrate
 
@@ -200,16 +200,10 @@ class Store:
 
         progress: called in another thread.
         """
-
-        def step(done: int, total: int) -> None:
-            if self._closing:
-                raise CopyError(f"{file}: the gateway stops")
-            progress(done, total)
-
         source = self._open_connection()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._copier, backup.take, source, self._path, file, step
+            self._copier, backup.take, source, self._path, file, progress, lambda: self._closing
         )
 
     def wal_bytes(self) -> int:
