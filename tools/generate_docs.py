@@ -163,8 +163,10 @@ def mutant_list() -> str:
 
 def planted_list() -> str:
     """Return the planted bugs as a table."""
-    lines = ["| Planted | In | Seed | Days | Found as |", "|---|---|---|---|---|"]
-    lines += [f"| {b.name} | {b.file} | {b.seed} | {b.days} | {b.found} |" for b in PLANTED]
+    lines = ["| Planted | In | Seed | Days | Dense | Found as |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {b.name} | {b.file} | {b.seed} | {b.days} | {b.dense} | {b.found} |" for b in PLANTED
+    ]
     return "\n".join(lines) + "\n"
 
 

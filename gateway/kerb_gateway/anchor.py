@@ -118,9 +118,8 @@ def _surely(lived_ms: int) -> int:
     return lived_ms - drifted_ms(lived_ms) if lived_ms > 0 else 0
 
 
-def offset_between(boots: Sequence[Boot], index: int, boottime_ms: int) -> Offset:
-    """Return the offset at a moment of a boot without an anchor."""
-    start = start_between(boots, index)
+def offset_from(start: Offset, boottime_ms: int) -> Offset:
+    """Return the offset at a moment of a boot that began, in wall time, within `start`."""
     wide = drifted_ms(boottime_ms)
     return Offset(
         None if start.low_ms is None else start.low_ms - wide,

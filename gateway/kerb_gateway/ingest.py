@@ -250,8 +250,9 @@ class Ingest:
     def _store_advert(
         self, stream: Stream, seq: int, digest: bytes, reading: Any, heard_ms: int
     ) -> None:
-        fields = _fill_fields(reading, stream.node) | {"via": "advert", "auth": "mic"}
         moment = self._clock.now()
+        fields = _fill_fields(reading, stream.node)
+        fields["via"], fields["auth"] = "advert", "mic"
         fields |= self.time.of_advert(
             stream, seq, heard_ms, moment, repeated=bool(reading.flags & words.FLAG_SERVICE)
         )
@@ -306,18 +307,13 @@ class Ingest:
         self, stream: Stream, row: Any, packed: bytes, digest: bytes, via: str, auth: str
     ) -> None:
         moment = self._clock.now()
-        common = self.time.of_record(stream, row, moment) | {
-            "record": packed,
-            "boot_no": row.boot_no,
-            "uptime_s": row.uptime_s,
-            "via": via,
-            "auth": auth,
-        }
-        if row.kind == records.FILL:
-            fields = _fill_fields(row, stream.node) | common
-            self._add(stream, row.seq, "fill", digest, fields, moment)
-        else:
-            self._add(stream, row.seq, "lamp", digest, _lamp_fields(row) | common, moment)
+        fill = row.kind == records.FILL
+        fields = _fill_fields(row, stream.node) if fill else _lamp_fields(row)
+        fields |= self.time.of_record(stream, row, moment)
+        fields["record"] = packed
+        fields["boot_no"], fields["uptime_s"] = row.boot_no, row.uptime_s
+        fields["via"], fields["auth"] = via, auth
+        self._add(stream, row.seq, "fill" if fill else "lamp", digest, fields, moment)
 
     def _lost(self, stream: Stream, row: Any) -> str:
         """Declare what is still open of seq..last_seq lost, with the node's own reason."""

@@ -164,7 +164,10 @@ class Payloads(Protocol):
     def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         """A loss record's message; fields: the columns of its row."""
 
-    def replayed(self, payload: bytes, outbox_no: int) -> bytes:
+    def numbered(self, payload: bytes, outbox_no: int) -> bytes:
+        """A message with its place in the outbox, by which a consumer sees what it lacks."""
+
+    def replayed(self, payload: bytes) -> bytes:
         """A message that was made before, marked as sent once more on request."""
 
     def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:

@@ -31,6 +31,8 @@ _LOOK_S = 0.25
 _READ_ROWS = 1024
 _BACKLOG_ROWS = 128  # with so many more waiting, readings travel together
 _BATCH_BYTES = 60_000
+# Unacknowledged payloads; paho holds each up to twice. At 200 ms to the broker it is 5 MB/s.
+_FLYING_BYTES = 1_000_000
 _OVERHEAD_BYTES = 512  # topic, header and properties of a message
 _LATER_ROWS = 1000  # put off by the broker, each by itself; beyond that nothing new is begun
 _AHEAD_ROWS = 20000  # rows that may end before one that was put off
@@ -99,6 +101,7 @@ class Publisher:
         self._ready: deque[Outgoing] = deque()
         self._together = False  # a backlog: its readings travel together to its last one
         self._flying: dict[int, list[Outgoing]] = {}
+        self._flying_bytes = 0
         self._alone: set[int] = set()  # rows of a batch that was refused: each for itself now
         self._refused: list[tuple[Outgoing, str]] = []
         self._freed = asyncio.Event()
@@ -112,6 +115,7 @@ class Publisher:
         self._freed.set()
         if rows is None:
             return  # the availability message, or one of a session before this start
+        self._flying_bytes -= sum(len(row.payload) for row in rows)
         if reason < FAILURES:
             self._delivered(rows, reason)
         elif verdict(reason) == HOLD:
@@ -192,11 +196,14 @@ class Publisher:
             if len(rows) > 1:
                 topic, payload = self._batch.topic, join([row.payload for row in rows])
             self._flying[self._broker.publish(topic, payload)] = rows
-            room -= 1
+            self._flying_bytes += sum(len(row.payload) for row in rows)
+            room = self._room()
 
     def _room(self) -> int:
         """Return how many messages may be sent now; not above 0: none."""
         window = 1 if self._hold.probing else self._window
+        if self._flying_bytes >= _FLYING_BYTES:
+            return 0
         return min(window, self._broker.receive_maximum - self.lent) - len(self._flying)
 
     @property

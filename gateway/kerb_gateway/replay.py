@@ -173,7 +173,7 @@ class Replayer:
 
     async def _publish(self, replay: Replay, rows: list[Outgoing]) -> None:
         """Send rows until the broker has taken or refused them for good."""
-        payloads = [self._payloads.replayed(row.payload, row.outbox_no) for row in rows]
+        payloads = [self._payloads.replayed(row.payload) for row in rows]
         topic, payload = rows[0].topic, payloads[0]
         if len(rows) > 1:
             topic, payload = self._batch.topic, join(payloads)

@@ -197,6 +197,8 @@ class Timeline:
         boot_id, now_ms: this moment; mapping: how the gateway's boots lie to each other. This
         boot's axis comes first: it can still be anchored, which a boot that is over cannot.
         """
+        if not self.contacts and boot_id != self._heard_boot:  # a Wi-Fi node: the usual case
+            return Span(boot_id, None, None, now_ms)
         here = self._on_axis(stamp, boot_id, now_ms, mapping)
         if here is not None and here.t_min_ms is not None:
             return here

@@ -123,6 +123,40 @@ async def reached(broker: ScriptedBroker, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+def test_what_is_in_flight_is_bounded_in_bytes_too(tmp_path: Path) -> None:
+    """Large messages to a slow broker: memory is bounded, a PUBACK lets the next one go."""
+
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 0)
+        row = "insert into outbox (outbox_no, kind, topic, payload) values (?,'message',?,?)"
+        big = b'{"what":"' + b"x" * 60_000 + b'"}'
+        await store.write([(row, [n, TOPICS.of("aa", "event"), big]) for n in range(1, 61)])
+        broker = ScriptedBroker()
+        publisher = Publisher(
+            await outbox_of(store),
+            broker,
+            asyncio.Event(),
+            log,
+            in_flight=100,
+            mark_s=60,
+            bury=bury_in(store),
+            batch=ALONE,
+        )
+        task = asyncio.ensure_future(publisher.run())
+        await reached(broker, 17)
+        await asyncio.sleep(0.2)
+        assert len(broker.sent) == 17  # the first that reach a megabyte
+        for number in range(1, 44):
+            broker.on_acked(number, 0)
+            await reached(broker, 17 + number)
+            assert len(broker.sent) == 17 + number
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(story())
+
+
 def test_a_refusal_of_the_moment_is_borne_with_pauses_and_an_end(tmp_path: Path) -> None:
     """0x97 stops everything but one question at a time; 0x80 puts off one message, some times."""
 

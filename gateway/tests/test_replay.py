@@ -186,6 +186,8 @@ def test_rows_come_once_more_in_order_and_the_live_flow_goes_on(tmp_path: Path) 
             "not_kept": 11,
             "not_kept_ranges": [[11, 20], [50, 50]],
             "still_queued": [done + 1, 5000],
+            "gw_epoch": parts.store.gw_epoch,
+            "outbox_no": outbox.done,
         }
         assert result["published"] + result["not_kept"] + (5000 - done) == 5000 - 11 + 1
 

@@ -44,6 +44,7 @@ HEADER_BYTES = HEADER_LAYOUT.size_bytes
 ACK_BYTES = ACK_LAYOUT.size_bytes
 BUNDLE_MAX_BYTES = HEADER_BYTES + BUNDLE_MAX_RECORDS * RECORD_BYTES + TAG_BYTES
 _LEAST_BYTES = HEADER_BYTES + RECORD_BYTES + TAG_BYTES
+_HEADER = "<BII"  # HEADER_LAYOUT's, read for each message that a gateway takes
 _EPOCH_AT = 1
 
 
@@ -90,7 +91,10 @@ def epoch_of(payload: bytes) -> int:
         raise RemoteFault(TRUNCATED, f"a bundle of {size} bytes")
     if size > BUNDLE_MAX_BYTES or (size - HEADER_BYTES - TAG_BYTES) % RECORD_BYTES:
         raise RemoteFault(SIZE, f"a bundle of {size} bytes")
-    return HEADER_LAYOUT.unpack(payload[:HEADER_BYTES]).epoch
+    version, epoch, number = struct.unpack_from(_HEADER, payload)
+    if version != BUNDLE_VERSION or number == 0:
+        HEADER_LAYOUT.unpack(payload[:HEADER_BYTES])  # says what is wrong with it
+    return epoch
 
 
 def open_with(decrypt, payload: bytes):

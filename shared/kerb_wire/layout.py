@@ -95,7 +95,7 @@ class Layout:
             raise RemoteFault(TRUNCATED, f"{self.name}: {size} of {self.size_bytes} bytes")
         if size > self.size_bytes and not self.rest:
             raise RemoteFault(TRAILING, f"{self.name}: {size}, not {self.size_bytes} bytes")
-        values = struct.unpack(self._format, bytes(data[: self.size_bytes]))
+        values = struct.unpack_from(self._format, data)
         if self.rest:
             values = values + (bytes(data[self.size_bytes :]),)
         for at, low, high, extra in self._checks:  # struct gives whole numbers: a range is enough

@@ -35,10 +35,10 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def _distinct_results(results: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Group by command_id; a QoS 1 repetition of the same result counts once."""
+    """Group by command_id; a repetition of the same result, on request too, counts once."""
     grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in results:
-        plain = {name: value for name, value in result.items() if name != "t_s"}
+        plain = {name: result[name] for name in result if name not in ("t_s", "replayed")}
         if plain not in grouped[result["command_id"]]:
             grouped[result["command_id"]].append(plain)
     for command_id, several in grouped.items():

@@ -44,6 +44,7 @@ def collect(
         "readings_stored": len(stored),
         "readings_delivered_unique": len(comparison.unique),
         "duplicates": comparison.duplicates,
+        "lost_by_broker_and_replayed": comparison.by_replay,
         "gateways": len(sets.databases),
         "duplicates_across_gateways": comparison.duplicates_across,
         "lost_by_one_gateway": comparison.lost_by_one,

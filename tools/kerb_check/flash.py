@@ -1,6 +1,8 @@
 """The node flash images: every record that a node stored, straight from its littlefs.
 
-Rule: the image is read as bytes on the host; the node's own answers are not asked for.
+Rule: the image is read as bytes on the host; the node's own answers are not asked for. Where a log
+is so small that it overwrites, copies that were made while the node slept (flash-*.img) say what
+lay there before.
 """
 
 from __future__ import annotations
@@ -28,6 +30,21 @@ class Flash:
     readings: list[Reading] = field(default_factory=list)
     torn_rows: int = 0  # a power cut in the middle of an append; never acknowledged
     damaged_rows: int = 0
+    overwritten: set[Identity] = field(default_factory=set)  # only copies hold them
+
+
+def read_all(directory: Path, node: str) -> Flash:
+    """Return the records of a node's flash and of its copies; SourceError as read()."""
+    flash = read(directory / "flash.img", node)
+    known = {reading.identity: reading for reading in flash.readings}
+    for path in sorted(directory.glob("flash-*.img")):
+        for reading in read(path, node).readings:
+            first = known.setdefault(reading.identity, reading)
+            flash.damaged_rows += first.extra != reading.extra
+    flash.overwritten = known.keys() - {reading.identity for reading in flash.readings}
+    if flash.overwritten:
+        flash.readings = sorted(known.values(), key=lambda one: one.identity.seq)
+    return flash
 
 
 def read(path: Path, node: str) -> Flash:

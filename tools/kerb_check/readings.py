@@ -61,6 +61,7 @@ class Comparison:
     unique: dict[Identity, Reading] = field(default_factory=dict)  # first arrival of each
     by_gateway: dict[str, dict[Identity, Reading]] = field(default_factory=dict)
     duplicates: int = 0
+    by_replay: int = 0  # which the broker had acknowledged and lost: they came on request
     duplicates_across: int = 0  # first arrivals from a second gateway
     lost_by_one: int = 0  # declared by one gateway, rightly, and delivered by another
     alignments: dict[str, Alignment] = field(default_factory=dict)
@@ -90,6 +91,7 @@ def _arrivals(sets: Sets, result: Comparison) -> None:
         mine[reading.identity] = reading
         result.unique.setdefault(reading.identity, reading)
         replayed = reading.content.get("replayed")  # on request, long after its turn
+        result.by_replay += bool(replayed)
         number = None if replayed else reading.content.get("outbox_no")
         topic = f"{reading.extra['topic']} {reading.content.get('gw_epoch')}"
         if number is not None:
@@ -262,6 +264,8 @@ def _accounting(sets: Sets, result: Comparison) -> None:
 def _losses(sets: Sets, result: Comparison) -> None:
     """A loss record must be true: not for what arrived, nor for what lies on the flash."""
     on_flash = {r.identity for flash in sets.flash.values() for r in flash.readings}
+    for flash in sets.flash.values():
+        on_flash -= flash.overwritten
     for loss in takenback.standing(sets.delivered):
         if loss.reason == "tail unknown":
             continue  # open-ended until the next contact: it claims nothing of single numbers

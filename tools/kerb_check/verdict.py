@@ -47,9 +47,7 @@ def judge(run: Path) -> Verdict:
     verdict = Verdict()
     try:
         truth = world.read(run / "world.jsonl")
-        images = {
-            node: flash.read(run / "nodes" / node / "flash.img", node) for node in truth.roles
-        }
+        images = {node: flash.read_all(run / "nodes" / node, node) for node in truth.roles}
         sets = readings.Sets(
             truth,
             images,

@@ -53,6 +53,7 @@ class Broker:
         self._directory = directory
         self._program = program or find_mosquitto()
         self._process: asyncio.subprocess.Process | None = None
+        self.saves = True  # False, from the next start on: what it queues is lost with it
         self.port = free_port()
         self.name = "mosquitto" if self._program else "amqtt (MQTT 3.1.1 only)"
 
@@ -85,8 +86,9 @@ class Broker:
             # Started by root it would become another user, who cannot write into the run.
             f"user {getpass.getuser()}\n"
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\n"
-            f"persistence true\npersistence_location {data}/\n"
-            # Each change is written at once: a killed broker has lost nothing it acknowledged.
+            f"persistence {str(self.saves).lower()}\npersistence_location {data}/\n"
+            # Each change is written at once, but after its PUBACK: what a broker has acknowledged
+            # in its last milliseconds, and given to nobody, is lost when it is killed.
             "autosave_on_changes true\nautosave_interval 1\nmax_queued_messages 0\n"
             f"max_inflight_messages {self._max_inflight}\n{self._extra}"
         )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import sqlite3
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
+import pytest
 from aes import new_ecb
 from kerb_gateway.clock import SystemClock
 from kerb_gateway.store.migrations import migrations
 from kerb_sim.air.medium import Advert
 from kerb_sim.street import Member, Street
+from kerb_tools import losses
+from kerb_tools.demo.away import SMALL_LOG, go_away
 from kerb_tools.demo.run import Demo
 from kerb_wire import advert, bthome, keys, records
 from kerb_wire.provisioning import address_of
@@ -64,6 +68,42 @@ def test_gateway_and_broker_killed_with_messages_in_flight(tmp_path: Path) -> No
 
     verdict = run_street(tmp_path, bins=3, lamps=2, duration_s=14, during=kill)
     assert_accounted(verdict)
+
+
+def test_what_the_broker_acknowledged_and_lost_is_asked_for_again(tmp_path: Path) -> None:
+    """A broker without a memory dies while its only consumer is away, twice."""
+
+    async def lose(demo: Demo) -> None:
+        broker = demo.street.broker
+        demo.subscriber.send_signal(signal.SIGSTOP)
+        broker.saves = False
+        for _ in range(2):
+            await broker.stop(kill=True)
+            await broker.start()
+            await asyncio.sleep(4)
+        demo.subscriber.send_signal(signal.SIGCONT)
+
+    verdict = run_street(tmp_path, bins=2, lamps=1, duration_s=12, during=lose)
+    assert_accounted(verdict)
+    assert verdict.figures["lost_by_broker_and_replayed"] > 0
+
+
+def test_what_a_small_log_overwrote_is_declared_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def away(demo: Demo) -> None:
+        await go_away(demo, 9.0)
+
+    verdict = run_street(
+        tmp_path, bins=2, lamps=0, duration_s=14, during=away, scale=1200.0, bin_settings=SMALL_LOG
+    )
+    assert_accounted(verdict)
+    assert losses.main([str(tmp_path / "run"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    overwritten = [one for one in said["losses"] if one["reason"] == "overwritten"]
+    assert len({one["node"] for one in overwritten}) == 2
+    assert sum(one["last_seq"] - one["first_seq"] + 1 for one in overwritten) > 0
+    assert said["unexplained"] == 0
 
 
 def test_bus_units_that_answer_late_garble_and_die(tmp_path: Path) -> None:

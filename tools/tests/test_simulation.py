@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kerb_gateway import backfill, ingest, publisher
+from kerb_gateway import backfill, ingest, leases, publisher
+from kerb_gateway.store import contacts
 from kerb_tools.simulate.chance import Odds
-from kerb_tools.simulate.coverage import BRANCHES, UNREACHABLE
+from kerb_tools.simulate.coverage import BRANCHES
 from kerb_tools.simulate.street import Street
 
 TOP = Path(__file__).resolve().parents[2]
@@ -23,29 +24,40 @@ _DENSE = Odds(
     disk_errors_a_year=500,
     full_disks_a_year=500,
     brownouts_a_year=150,
+    partitions_a_year=3000,
     twin=0.05,
 )
 
 
-def street(seed: int, days: float = 0.3) -> Street:
-    return Street(seed, days * _DAY, 8, _DENSE)
+def street(seed: int, days: float = 0.3, gateways: int = 1) -> Street:
+    return Street(seed, days * _DAY, 8, _DENSE, gateways=gateways)
 
 
 def test_a_dense_day_takes_every_branch_and_nothing_is_found() -> None:
     one = street(3, 2)
     finding = one.run()
     assert finding is None, "\n".join([*one.trace.tail(), str(finding)])
-    assert one.lives > 10
-    assert one.judge.arrived_rows > 2000
-    missed = [name for name in BRANCHES if name not in UNREACHABLE | set(one.coverage.taken)]
+    assert one.houses[0].lives > 10
+    assert one.houses[0].judge.arrived_rows > 2000
+    missed = [name for name in BRANCHES if name not in one.coverage.taken]
     assert missed == []
     assert set(one.coverage.taken) <= set(BRANCHES)
+    times = one.houses[0].judge.times.counts
+    assert times["times_ntp"] + times["times_anchored"] + times["times_range"] > 2000
+
+
+def test_gateways_of_a_group_take_over_from_each_other_and_nothing_is_found() -> None:
+    one = street(4, 2, gateways=2)
+    finding = one.run()
+    assert finding is None, "\n".join([*one.trace.tail(), str(finding)])
+    assert one.owners.takeovers > 10
+    assert all(house.judge.arrived_rows > 1000 for house in one.houses)
 
 
 def test_the_same_seed_is_the_same_run_whatever_the_hash_seed_is() -> None:
     run = (
-        "from kerb_tools.simulate.street import Street; s = Street(5, 0.0005, 8); s.run(); "
-        "print(s.trace.digest())"
+        "from kerb_tools.simulate.street import Street; "
+        "s = Street(6, 0.0005, 8, gateways=2); s.run(); print(s.trace.digest())"
     )
     paths = os.pathsep.join(str(TOP / name) for name in ("shared", "gateway", "tools"))
     digests = {
@@ -69,8 +81,8 @@ def test_another_seed_is_another_run() -> None:
     assert first.trace.digest() != second.trace.digest()
 
 
-def _found(seed: int, days: float = 2) -> str:
-    finding = street(seed, days).run()
+def _found(seed: int, days: float = 2, gateways: int = 1) -> str:
+    finding = street(seed, days, gateways).run()
     return "" if finding is None else finding.kind
 
 
@@ -98,3 +110,13 @@ def test_a_row_that_ends_without_its_puback_is_found(monkeypatch: pytest.MonkeyP
     acked = publisher.Publisher._acked
     monkeypatch.setattr(publisher.Publisher, "_acked", lambda self, mid, _: acked(self, mid, 0))
     assert _found(3) == "mark too far"
+
+
+def test_a_range_too_narrow_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contacts, "SLEEPING_DRIFT", 0.03)
+    assert _found(3) == "outside its range"
+
+
+def test_others_that_wait_less_than_a_lease_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_WAIT_PCT", 40)
+    assert _found(4, 2, gateways=2).startswith("two owners")

@@ -21,7 +21,7 @@ from kerb_gateway.anchor import (
     Boot,
     Offset,
     offset_at,
-    offset_between,
+    offset_from,
     start_between,
 )
 from kerb_gateway.clock import Moment
@@ -29,6 +29,7 @@ from kerb_gateway.store.database import Operation, Store
 
 _BOOTS_MOST = 1000  # what is older is forgotten: its rows are long delivered
 _ANCHORS_MOST = 64  # of one boot, the newest: two months of days
+_MAPPED_MOST = 4096  # a visit's records all ask for the same few contacts
 
 
 class ClockAnchors:
@@ -37,8 +38,10 @@ class ClockAnchors:
     def __init__(self) -> None:
         self.boots: list[Boot] = []
         self._index: dict[str, int] = {}
+        self._starts: dict[int, Offset] = {}  # of boots without an anchor, until one comes
         self._next_anchor = 1
         self._last_seen_ms = 0
+        self._mapped: dict[tuple[str, int, str], tuple[int, int] | None] = {}
 
     @classmethod
     async def load(cls, store: Store) -> ClockAnchors:
@@ -66,6 +69,7 @@ class ClockAnchors:
         return known
 
     def _append(self, boot: Boot) -> None:
+        self._starts.clear()
         self._index[boot.boot_id] = len(self.boots)
         self.boots.append(boot)
 
@@ -96,6 +100,7 @@ class ClockAnchors:
             ("delete from clock_anchors where gateway_boot_no <= ?", [number - _BOOTS_MOST]),
         ]
         self._last_seen_ms = 0
+        self._mapped.clear()
         self._append(Boot(number, boot_id))
         return operations
 
@@ -113,6 +118,8 @@ class ClockAnchors:
         first = not boot.anchors
         anchor = Anchor(moment.boottime_ms, moment.wall_ms)
         boot.anchors.append(anchor)
+        self._starts.clear()
+        self._mapped.clear()
         operations: list[Operation] = [
             (
                 "insert into clock_anchors values (?,?,?,?,?)",
@@ -158,11 +165,23 @@ class ClockAnchors:
         boot = self.boots[index]
         if boot.anchors:
             return Offset(*offset_at(boot.anchors, boottime_ms)), ANCHORED
-        found = offset_between(self.boots, index, boottime_ms)
-        return found, NONE if found.low_ms is found.high_ms is None else RANGE
+        start = self._starts.get(index)
+        if start is None:
+            start = self._starts[index] = start_between(self.boots, index)
+        if start.low_ms is start.high_ms is None:
+            return start, NONE
+        return offset_from(start, boottime_ms), RANGE
 
     def mapping(self, boot_id: str, t_ms: int, axis: str) -> tuple[int, int] | None:
         """Return where a moment of one boot lies on another boot's axis, if both are known."""
+        key = (boot_id, t_ms, axis)
+        if key not in self._mapped:
+            if len(self._mapped) >= _MAPPED_MOST:
+                self._mapped.clear()
+            self._mapped[key] = self._map(boot_id, t_ms, axis)
+        return self._mapped[key]
+
+    def _map(self, boot_id: str, t_ms: int, axis: str) -> tuple[int, int] | None:
         here = self.offset(boot_id, t_ms)[0].ends
         about = self.offset(axis, 0)[0].ends
         if here is None or about is None:

@@ -210,19 +210,15 @@ class Ledger:
         self._batch.touched[stream.stream_no] = stream
 
     def add_reading(self, reading: Reading, moment: Moment) -> None:
-        """Append a reading and its outbox row."""
+        """Append a reading and its outbox row; its fields are completed in place."""
         self._know_boot(moment.boot_id)
-        fields: dict[str, Any] = reading.fields | {
-            "reading_no": self._next_reading,
-            "stream_no": reading.stream.stream_no,
-            "seq": reading.seq,
-            "kind": reading.kind,
-            "boot_id": moment.boot_id,
-            "boottime_ms": moment.boottime_ms,
-            "wall_ms": moment.wall_ms,
-            "wall_quality": moment.quality,
-            "digest": reading.digest,
-        }
+        fields = reading.fields
+        fields["reading_no"] = self._next_reading
+        fields["stream_no"] = reading.stream.stream_no
+        fields["seq"], fields["kind"] = reading.seq, reading.kind
+        fields["boot_id"], fields["boottime_ms"] = moment.boot_id, moment.boottime_ms
+        fields["wall_ms"], fields["wall_quality"] = moment.wall_ms, moment.quality
+        fields["digest"] = reading.digest
         self._batch.readings.append(list(map(fields.get, _READING_COLUMNS)))
         self._batch.content[self._next_outbox] = (reading.stream.origin, fields)
         self._send(READING, self._next_reading)

@@ -190,6 +190,8 @@ class Outbox:
 
     def _message(self, row: tuple[Any, ...], named: _NamedRows) -> Outgoing | None:
         outbox_no, kind, row_no, topic, payload = row
+        if payload is not None:
+            payload = self._payloads.numbered(payload, outbox_no)
         if kind == MESSAGE:
             return Outgoing(outbox_no, topic, payload)
         if row_no not in named.get(kind, {}):
@@ -202,7 +204,8 @@ class Outbox:
         origin, fields = named[kind][row_no]
         if kind == READING:
             return self._of_reading(outbox_no, origin, fields)
-        return Outgoing(outbox_no, *self._payloads.loss(origin, fields))
+        topic, payload = self._payloads.loss(origin, fields)
+        return Outgoing(outbox_no, topic, self._payloads.numbered(payload, outbox_no))
 
     # --- the mark ---
 

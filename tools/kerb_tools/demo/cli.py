@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.live import Live
 
 from kerb_tools.demo import plot
+from kerb_tools.demo.away import SMALL_LOG, go_away
 from kerb_tools.demo.run import Demo, fresh_directory
 from kerb_tools.demo.table import live
 from kerb_tools.interpreter import Interpreter, InterpreterError, find
@@ -27,7 +28,11 @@ from kerb_tools.parser import new as parser_of
 from kerb_tools.system_parts import find_dbus_daemon
 
 _SHOWN = 12
-_EXAMPLES = ("kerb demo", "kerb demo --seed 8 --bins 12 --lamps 8 --for 90 --json")
+_EXAMPLES = (
+    "kerb demo",
+    "kerb demo --seed 8 --bins 12 --lamps 8 --for 90 --json",
+    "kerb demo --away 28 --run run/away; kerb losses run/away",
+)
 _KILL_AT = 0.5  # of the time: the last of several gateways dies for good
 
 
@@ -50,6 +55,15 @@ def _parser() -> argparse.ArgumentParser:
         default=1,
         help="so many hear the bins; the last of several is killed half-way [%(default)s]",
     )
+    parser.add_argument(
+        "--away",
+        dest="away_s",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="the gateway is off so long in the middle, and the bins' logs are so small that "
+        "they overwrite: see what `kerb losses` says then [%(default)s]",
+    )
     parser.add_argument("--run", type=Path, help="where everything is left [run/<time>]")
     parser.add_argument(
         "--json", action="store_true", help="the last line on standard output is one JSON object"
@@ -65,6 +79,8 @@ def main(arguments: list[str]) -> int:
     for name, low, high in bounds:
         if not low <= getattr(options, name) <= high:
             parser.error(f"--{name.removesuffix('_s')}: {low} to {high}")
+    if not 0 <= options.away_s <= options.for_s / 2:
+        parser.error(f"--away: 0 to half of --for, {options.for_s / 2:g}")
     console = Console(stderr=options.json)
     try:
         run = fresh_directory(options.run)
@@ -86,10 +102,11 @@ def main(arguments: list[str]) -> int:
         interpreter=interpreter.path,
         dbus_daemon=dbus_daemon,
         gateways=options.gateways,
+        bin_settings=SMALL_LOG if options.away_s else None,
     )
     _announce(console, street, interpreter)
     try:
-        asyncio.run(_watch(console, street, options.for_s, options.seed))
+        asyncio.run(_watch(console, street, options))
     except RuntimeError as error:
         print(f"kerb demo: {error}", file=sys.stderr)
         return 2
@@ -111,8 +128,13 @@ def _announce(console: Console, street: Street, interpreter: Interpreter) -> Non
     )
 
 
-async def _watch(console: Console, street: Street, for_s: float, seed: int) -> None:
+async def _watch(console: Console, street: Street, options: argparse.Namespace) -> None:
     """Run the demo behind a live table, or with a line now and then where there is no terminal."""
+
+    async def during(demo: Demo) -> None:
+        await asyncio.gather(_kill_the_last(demo), go_away(demo, options.away_s))
+
+    for_s, seed = options.for_s, options.seed
     if not console.is_terminal:
         said: set[str] = set()
 
@@ -122,10 +144,10 @@ async def _watch(console: Console, street: Street, for_s: float, seed: int) -> N
                 said.add(phase)
                 console.print(line, highlight=False)
 
-        await Demo(street, for_s, seed, tell, _kill_the_last).run()
+        await Demo(street, for_s, seed, tell, during).run()
         return
     with Live(console=console, auto_refresh=False, transient=True) as screen:
-        demo = Demo(street, for_s, seed, lambda line: None, _kill_the_last)
+        demo = Demo(street, for_s, seed, lambda line: None, during)
         demo.show = lambda line: screen.update(live(street, demo.peek.nodes(), line), refresh=True)
         await demo.run()
 
@@ -184,6 +206,11 @@ def _summary(console: Console, run: Path, report: dict[str, Any], verdict: Verdi
         f"time of measuring: off by at most {report['time_error_ms_p95']} ms (p95), "
         f"stated within {report['time_range_ms_p50']} ms (p50)",
     ]
+    if report["lost_by_broker_and_replayed"]:
+        lines.append(
+            f"{report['lost_by_broker_and_replayed']} readings the broker had acknowledged and "
+            "lost; the gateway sent them once more on request"
+        )
     if report["gateways"] > 1:
         lines.append(
             f"{report['gateways']} gateways, one killed for good; "

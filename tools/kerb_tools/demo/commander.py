@@ -31,6 +31,7 @@ class Commander:
         self._random = random.Random(seed)
         self.sent = 0
         self.taken = 0  # by the broker
+        self.commands: dict[str, tuple[str, dict[str, Any]]] = {}  # command_id -> topic, command
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id="kerb-commander", clean_session=False
         )
@@ -59,8 +60,10 @@ class Commander:
             "fade_ms": 500,
         }
         self._write({"t_s": _now_s(), "node": lamp} | command)
-        self._client.publish(f"{self._base}/{lamp}/cmd", json.dumps(command), qos=1)
-        return str(command["command_id"])
+        topic, command_id = f"{self._base}/{lamp}/cmd", str(command["command_id"])
+        self.commands[command_id] = (topic, command)
+        self._client.publish(topic, json.dumps(command), qos=1)
+        return command_id
 
     def _acknowledged(self, *_: Any) -> None:
         self.taken += 1

@@ -18,6 +18,7 @@ from kerb_sim.street import SITE, Street
 
 from kerb_tools.demo.commander import Commander
 from kerb_tools.demo.peek import Peek
+from kerb_tools.demo.platform import Platform
 
 _GRACE_S = 15.0
 _GRACE_LEAST_S = 2.0
@@ -73,7 +74,7 @@ class Demo:
             await street.close()
 
     async def _with_street(self, street: Street) -> None:
-        subscriber = await self._start(
+        subscriber = self.subscriber = await self._start(
             "kerb_check.subscriber",
             "--port",
             str(street.broker.port),
@@ -100,7 +101,8 @@ class Demo:
         commanding.cancel()
         commander.close()
         street.stop_measuring()
-        await self._settle()
+        await self._settle(self._all_heard)
+        await self._again(commander)
         for name, process in self._running.items():
             if name in self._killed:
                 street.record.write("gateway_gone", gateway=name)
@@ -195,22 +197,38 @@ class Demo:
             self.show(f"{what}, {left_s:.0f} s left")
             await asyncio.sleep(min(0.5, left_s))
 
-    async def _settle(self) -> None:
-        """Wait until nothing is open any more, within the grace."""
+    async def _settle(self, complete: Callable[[], bool]) -> None:
+        """Wait until nothing is open any more and all is complete, within the grace."""
         start = time.monotonic()
         quiet_since = 0.0
         while (passed_s := time.monotonic() - start) < self.grace_s:
             gaps, queued = self._waiting()
             self.show(f"settling: {gaps} gaps, {queued} messages waiting")
-            busy = bool(gaps or queued) or not self._all_heard()
+            busy = bool(gaps or queued) or not complete()
             quiet_since = 0.0 if busy else quiet_since or passed_s
             if quiet_since and passed_s > _GRACE_LEAST_S and passed_s - quiet_since > _QUIET_S:
                 return
             await asyncio.sleep(0.5)
 
+    async def _again(self, commander: Commander) -> None:
+        """Let the platform ask for what the broker has lost, and see it come."""
+        platform = Platform(self.street.broker.port, self.street.run_dir / "subscriber.jsonl")
+        try:
+            lacked = await platform.ask_again(self._running_names())
+            unanswered = platform.send_again(commander)
+            if lacked or unanswered:
+                self.show(f"asked again: {lacked} messages, {unanswered} commands")
+                await self._settle(lambda: not platform.unanswered(commander))
+                await platform.ask_again(self._running_names())
+        finally:
+            platform.close()
+
+    def _running_names(self) -> list[str]:
+        return [name for name, one in self._running.items() if one.returncode is None]
+
     def _alive(self) -> list[Peek]:
         """What is to be seen of the gateways that run."""
-        return [self._peeks[name] for name, one in self._running.items() if one.returncode is None]
+        return [self._peeks[name] for name in self._running_names()]
 
     def _waiting(self) -> tuple[int, int]:
         """Return (open gap ranges, outbox rows) of all gateways that run."""

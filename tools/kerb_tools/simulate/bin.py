@@ -6,18 +6,23 @@ always has the same bytes.
 
 from __future__ import annotations
 
+import struct
 from collections import deque
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kerb_gateway.crypto import Ecb, new_ecb
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM
+from kerb_gateway.crypto import new_ecb
 from kerb_wire import advert, bthome, keys, provisioning, records
 from kerb_wire.words import EVENTS, FLAG_CONNECTABLE, FLAG_SERVICE, ROLES, code
 
 from kerb_tools.simulate.dialogue import Dialogue
+from kerb_tools.simulate.nodeclock import SLEEPING, NodeClock
 from kerb_tools.simulate.nodelog import NodeLog
 
 if TYPE_CHECKING:
+    from kerb_tools.simulate.house import House
     from kerb_tools.simulate.street import Street
 
 WAKE_S = 900.0
@@ -29,10 +34,27 @@ _DOOR_S = 2.0
 _HISTORY = 260  # adverts that somebody may have written down
 _EVENT_ODDS = 0.004
 _ROW: Any = records.FILL_LAYOUT.Row
+_RECORD = struct.Struct("<BBHIIHBBhBBBBBB")  # what FILL_LAYOUT packs, which checks every field
+_INFO = struct.pack("<HB", bthome.UUID16, bthome.DEVICE_INFO_ENCRYPTED)
 _PERIODIC = code(EVENTS, "periodic")
 _BOOT = code(EVENTS, "boot")
 _SERVICE = code(EVENTS, "service")
 _TILT = code(EVENTS, "tilt")
+
+
+_BURST_S = (0.2, 2.7)  # from the first echo to the record's stamp
+_ON_AIR_S = (0.1, 0.9)  # from the stamp to the first hearing
+_HELD_UP_S = (2.0, 11.0)  # the same, when strangers hold the door
+_HELD_UP_ODDS = 0.05
+
+
+@dataclass(frozen=True)
+class Advert:
+    """What somebody may have written down."""
+
+    epoch: int
+    seq: int
+    data: bytes
 
 
 class Bin:
@@ -45,14 +67,13 @@ class Bin:
         self.root_key = root_key
         self.address = provisioning.address_of(bytes.fromhex(node_id))
         self.address_text = ":".join(f"{octet:02X}" for octet in self.address)
-        self.history: deque[bytes] = deque(maxlen=_HISTORY)
+        self.history: deque[Advert] = deque(maxlen=_HISTORY)
         self.away_until_s = 0.0
         self._street = street
         self._random = random
         self.log = NodeLog(random.getrandbits(32), _RING_ROWS)
         self._key_of_epoch()
-        self._boot_no = 1
-        self._booted_s = 0.0
+        self._clock = NodeClock(SLEEPING, random)
         self._booted = True
         self._wakes = 0
         self._acked_seq = 0
@@ -63,7 +84,8 @@ class Bin:
         self._street.timeline.after(self._random.uniform(0, WAKE_S), self.wake)
 
     def _key_of_epoch(self) -> None:
-        self._ecb: Ecb = new_ecb(keys.advert_key(new_ecb, self.root_key, self.log.epoch))
+        key = keys.advert_key(new_ecb, self.root_key, self.log.epoch)
+        self._cipher = AESCCM(key, tag_length=bthome.MIC_BYTES)
 
     # --- what befalls it ---
 
@@ -85,8 +107,7 @@ class Bin:
         self._reboot()
 
     def _reboot(self) -> None:
-        self._boot_no = self._boot_no % 0xFFFF + 1
-        self._booted_s = self._street.timeline.now_s
+        self._clock.boot(self._street.timeline.now_s)
         self._booted = True
         self._acked_seq = 0
 
@@ -98,26 +119,41 @@ class Bin:
         if street.resting:
             return
         self._wakes += 1
-        event = self._event()
-        seq = self.log.take()
-        row = self._measure(seq, event)
-        record = records.FILL_LAYOUT.pack(*row)
-        self.log.append(seq, record)
-        street.judge.measured(self.node_id, self.log.epoch, seq, record)
+        held_up = self._random.random() < _HELD_UP_ODDS
+        ago_s = self._random.uniform(*(_HELD_UP_S if held_up else _ON_AIR_S))
+        row = self._store(self._event(), ago_s, self._random.uniform(*_BURST_S))
         if row.flags & FLAG_CONNECTABLE:
             self._door_until_s = street.timeline.now_s + _DOOR_S
-        street.air.transmit(self, self.sealed(row))
+        street.air.transmit(self, Advert(self.log.epoch, row.seq, self.sealed(row)))
         interval_s = _DRAIN_WAKE_S if street.calm else WAKE_S
         street.timeline.after(interval_s * self._random.uniform(0.97, 1.03), self.wake)
 
+    def _store(self, event: int, ago_s: float, burst_s: float) -> Any:
+        """Measure and store, so long ago, after a burst of echoes; return the record's row."""
+        seq = self.log.take()
+        stamp_s = max(self._clock.booted_s, self._street.timeline.now_s - ago_s)
+        made_s = max(self._clock.booted_s, stamp_s - burst_s)
+        row = self._measure(seq, event, stamp_s)
+        record = _RECORD.pack(*row)
+        self.log.append(seq, record)
+        self._street.truth.measured(self.node_id, self.log.epoch, seq, record, made_s)
+        return row
+
+    def tilt(self) -> bytes:
+        """It is moved while somebody is connected: return the record, which no advert follows."""
+        return _RECORD.pack(*self._store(_TILT, 0.0, 0.0))
+
     def sealed(self, row: Any) -> bytes:
-        """Return the advert's service data of a record."""
-        objects = advert.objects_of(row, self.log.epoch)
-        return bthome.seal(self._ecb, self.address, row.seq, objects)
+        """Return the advert's service data of a record, in one call instead of block by block."""
+        objects = advert.objects_of_packed(_RECORD.pack(*row), self.log.epoch)
+        counter = row.seq.to_bytes(bthome.COUNTER_BYTES, "little")
+        text = self._cipher.encrypt(self.address + _INFO + counter, objects, None)
+        mic_at = len(text) - bthome.MIC_BYTES
+        return bytes(_INFO[-1:] + text[:mic_at] + counter + text[mic_at:])
 
     def twin(self) -> bytes:
         """Return another content under the newest number, as a broken node would send it."""
-        row = self._measure(self.log.last_seq, _SERVICE)
+        row = self._measure(self.log.last_seq, _SERVICE, self._street.timeline.now_s)
         return self.sealed(row._replace(distance_mm=records.NO_DISTANCE, sigma_mm=255))
 
     def _event(self) -> int:
@@ -128,7 +164,7 @@ class Bin:
             return _SERVICE
         return _TILT if self._random.random() < _EVENT_ODDS else _PERIODIC
 
-    def _measure(self, seq: int, event: int) -> Any:
+    def _measure(self, seq: int, event: int, stamp_s: float) -> Any:
         random = self._random
         backlog = min(255, seq - 1 - self._acked_seq)
         opens = (
@@ -142,9 +178,9 @@ class Bin:
         return _ROW(
             records.RECORD_VERSION,
             records.FILL,
-            self._boot_no,
+            self._clock.boot_no,
             seq,
-            int(self._street.timeline.now_s - self._booted_s),
+            self._clock.uptime_s(stamp_s),
             records.NO_DISTANCE if draw < 0.01 else distance_mm,
             distance_mm & 15,
             2 if draw < 0.01 else 0,
@@ -164,10 +200,14 @@ class Bin:
         now_s = self._street.timeline.now_s
         return self.away_until_s <= now_s <= self._door_until_s
 
-    def dialogue(self) -> Dialogue:
+    def dialogue(self, house: House) -> Dialogue:
         """Return its side of a new connection."""
-        repeats = self._random.random() < self._street.odds.repeats
-        return Dialogue(self, self._random, repeats and not self._street.calm)
+        if self._street.calm:
+            return Dialogue(self, house, self._random)
+        odds = self._street.odds
+        repeats = self._random.random() < odds.repeats
+        tilts = self._random.choice((1, 2)) if self._random.random() < odds.tilted else 0
+        return Dialogue(self, house, self._random, repeats=repeats, tilts=tilts)
 
     def hello(self, nonce: bytes) -> tuple[object, ...]:
         """Return HelloNode's fields without the tag."""
@@ -177,15 +217,15 @@ class Bin:
             bytes.fromhex(self.node_id),
             self.log.epoch,
             nonce,
-            self._boot_no,
-            int(self._street.timeline.now_s - self._booted_s),
+            self._clock.boot_no,
+            self._clock.uptime_s(self._street.timeline.now_s),
             self.log.first_seq(),
             self.log.last_seq,
             self._acked_seq,
         )
 
-    def acknowledge(self, epoch: int, seq: int) -> None:
+    def acknowledge(self, house: House, epoch: int, seq: int) -> None:
         """A gateway says that it has everything up to `seq`."""
-        self._street.judge.acknowledged(self.node_id, epoch, seq)
+        house.judge.acknowledged(self.node_id, epoch, seq)
         if epoch == self.log.epoch and self._acked_seq < seq <= self.log.last_seq:
             self._acked_seq = seq

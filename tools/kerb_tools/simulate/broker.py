@@ -1,49 +1,61 @@
-"""The broker with its subscriber, and the client that the gateway talks to.
+"""The broker: what it takes, keeps, refuses and hands on.
 
-Rule: QoS 1 both ways: what was not acknowledged comes again after each new connection, as paho and
-brokers do it; a refusal is decided before a message was ever taken, never after.
+Rule: QoS 1: what a client has not acknowledged comes again after each new connection; messages
+reach all subscribers in the one order in which the broker took them; a refusal is decided before a
+message was ever taken, never after.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
 from kerb_gateway.uplink.mqtt import Incoming
 
 if TYPE_CHECKING:
+    from kerb_tools.simulate.client import Client
+    from kerb_tools.simulate.house import House
     from kerb_tools.simulate.street import Street
 
-_TRIP_S = 0.05
+_DOWN_S = (0.05, 1.5)  # from the broker to a subscriber
 _AGAIN_S = 2.0
 _NO_SUBSCRIBER = 0x10
 _QUOTA_EXCEEDED = 0x97
 _PAYLOAD_INVALID = 0x99
 _TOO_LARGE = 0x95
+_FOR_EVER = float("inf")
+
+
+@dataclass
+class Session:
+    """What the broker keeps for one client: what it has not acknowledged, with its expiry."""
+
+    queue: dict[int, tuple[Incoming, float]] = field(default_factory=dict)
+    last_s: float = 0.0  # when what was sent last arrives
 
 
 class Broker:
-    """Takes messages and keeps commands for the gateway."""
+    """Takes messages and hands them on."""
 
     def __init__(self, street: Street, random: Random) -> None:
         self._street = street
         self._random = random
         self._next_mid = 1
-        self._commands: dict[int, Incoming] = {}
-        self.client: Client | None = None  # of the process that is alive
+        self._sessions: dict[str, Session] = {}
+        self._retained: dict[str, tuple[bytes, float]] = {}
+        self._forgotten: set[str] = set()
         self.up = True
 
-    def take(self, topic: str, payload: bytes) -> int:
+    def take(self, house: House, topic: str, payload: bytes) -> int:
         """Take a message or refuse it; returns the reason code of its PUBACK."""
         street = self._street
-        if not street.calm and not street.judge.has_arrived(topic, payload):
+        if not street.calm and not house.judge.has_arrived(topic, payload):
             refusal = self._refusal(topic)
             if refusal:
                 street.trace.note(f"refused {refusal:02x} {topic}")
                 return refusal
-        street.judge.delivered(topic, payload)
+        house.judge.delivered(topic, payload)
         quiet = not street.calm and self._random.random() < street.odds.no_subscriber
         return _NO_SUBSCRIBER if quiet else 0
 
@@ -55,16 +67,25 @@ class Broker:
             return _TOO_LARGE if draw < odds.quota + odds.batch_refused else 0
         return _PAYLOAD_INVALID if draw < odds.quota + odds.refused else 0
 
+    def keep(self, topic: str, payload: bytes, until_s: float) -> None:
+        """Take a retained message of the group and hand it to everybody, its sender too."""
+        self._street.trace.note(f"retained {topic} {payload.decode()}")
+        self._street.owners.said(topic, payload)
+        self._retained[topic] = (payload, until_s)
+        for house in self._street.houses:
+            self._hand(house, topic, payload, until_s)
+
     # --- outages ---
 
     def goes_down(self, for_s: float) -> None:
-        """The connection is lost, for a while."""
+        """The connections are lost, for a while."""
         if not self.up:
             return
         self.up = False
         self._street.trace.note(f"broker down for {for_s:.0f} s")
-        if self.client is not None:
-            self.client.lost()
+        for house in self._street.houses:
+            if house.client is not None:
+                house.client.lost()
         self._street.timeline.after(for_s, self.comes_up)
 
     def comes_up(self) -> None:
@@ -73,99 +94,75 @@ class Broker:
             return
         self.up = True
         self._street.trace.note("broker up")
-        if self.client is not None:
-            self.client.begin()
+        for house in self._street.houses:
+            if house.client is not None:
+                house.client.begin()
 
-    # --- commands ---
+    def forgets(self) -> None:
+        """It starts anew without sessions and what it retained; commands are somebody else's."""
+        self._street.trace.note("broker forgets")
+        for house in self._street.houses:
+            if house.client is not None:
+                house.client.lost()
+        self._retained.clear()
+        for session in self._sessions.values():
+            kept = {m: one for m, one in session.queue.items() if one[0].topic.endswith("/cmd")}
+            session.queue = kept
+        self._forgotten = set(self._sessions)
+        for house in self._street.houses:
+            if house.client is not None:
+                self._street.timeline.after(_AGAIN_S, house.client.begin)
+
+    # --- down to the gateways ---
+
+    def session(self, house: House) -> tuple[Session, bool]:
+        """Return a client's session as it connects, and whether it was kept."""
+        kept = house.name in self._sessions and house.name not in self._forgotten
+        self._forgotten.discard(house.name)
+        return self._sessions.setdefault(house.name, Session()), kept
+
+    def welcome(self, house: House) -> None:
+        """Send everything again that was not acknowledged, then what is retained."""
+        session = self._sessions[house.name]
+        for mid in list(session.queue):
+            self._send(house, session, mid)
+        if len(self._street.houses) > 1:
+            for topic, (payload, until_s) in self._retained.items():
+                self._hand(house, topic, payload, until_s)
 
     def command(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
         """Somebody publishes a command."""
-        incoming = Incoming(topic, payload, retained, self._next_mid, 1)
-        self._commands[self._next_mid] = incoming
-        self._next_mid += 1
-        if self.client is not None and self.client.connected.is_set():
-            self.client.on_command(incoming)
+        for house in self._street.houses:
+            if house.topics.is_command(topic):
+                self._hand(house, topic, payload, _FOR_EVER, retained=retained)
 
-    def deliver_commands(self, hand_over: Callable[[Incoming], None]) -> None:
-        """Send everything again that was not acknowledged."""
-        for incoming in list(self._commands.values()):
-            hand_over(incoming)
+    def _hand(
+        self, house: House, topic: str, payload: bytes, until_s: float, *, retained: bool = False
+    ) -> None:
+        session = self._sessions.setdefault(house.name, Session())
+        mid, self._next_mid = self._next_mid, self._next_mid + 1
+        connected = house.client is not None and house.client.linked
+        if topic.endswith("/progress") and not connected:
+            return  # QoS 0
+        session.queue[mid] = (Incoming(topic, payload, retained, mid, 1), until_s)
+        if connected:
+            self._send(house, session, mid)
 
-    def command_acked(self, mid: int) -> None:
-        """The gateway has a command."""
-        self._commands.pop(mid, None)
+    def _send(self, house: House, session: Session, mid: int) -> None:
+        at_s = max(session.last_s, self._street.timeline.now_s + self._random.uniform(*_DOWN_S))
+        session.last_s = at_s
+        self._street.timeline.at(at_s, self._arrive, house, house.client, session, mid)
 
-
-class Client:
-    """What the gateway takes for its Uplink; it lives as long as the process."""
-
-    def __init__(self, street: Street, random: Random) -> None:
-        self.connected = asyncio.Event()
-        self.receive_maximum = random.choice((10, 20, 65535))
-        self.maximum_packet_bytes = random.choice((4096, 20000, 268435455))
-        self.on_acked: Callable[[int, int], None] = lambda mid, reason: None
-        self.on_command: Callable[[Incoming], None] = lambda incoming: None
-        self._street = street
-        self._random = random
-        self._next_mid = 1
-        self._unacked: dict[int, tuple[str, bytes]] = {}
-        self._sent: list[int] = []
-        self._alive = True
-
-    def start(self) -> None:
-        """Connect as soon as the broker is there."""
-        if self._street.broker.up:
-            self._street.timeline.after(_AGAIN_S, self.begin)
-
-    def begin(self) -> None:
-        """A connection stands: what was not acknowledged goes out again, in its order."""
-        if not self._alive or not self._street.broker.up or self.connected.is_set():
+    def _arrive(self, house: House, client: Client, session: Session, mid: int) -> None:
+        """A message reaches the client, if its connection still stands."""
+        if house.client is not client or not client.linked or mid not in session.queue:
             return
-        self.connected.set()
-        for mid in self._unacked:
-            self._send(mid)
-        self._street.broker.deliver_commands(self.on_command)
+        incoming, until_s = session.queue[mid]
+        if self._street.timeline.now_s >= until_s:
+            del session.queue[mid]
+            return
+        house.call_soon(client.arrived, incoming)
 
-    def lost(self) -> None:
-        """The connection broke: what was on its way may have arrived, without its PUBACK."""
-        for mid in self._sent[: self._random.randrange(len(self._sent) + 1)]:
-            self._street.broker.take(*self._unacked[mid])
-        self._sent = []
-        self.connected.clear()
-
-    def die(self) -> None:
-        """The process is gone, and with it the connection."""
-        if self._alive:
-            self.lost()
-            self._alive = False
-
-    def publish(self, topic: str, payload: bytes) -> int:
-        """Send with QoS 1; returns the message id."""
-        mid = self._next_mid
-        self._next_mid += 1
-        self._unacked[mid] = (topic, payload)
-        if self.connected.is_set():
-            self._send(mid)
-        return mid
-
-    def _send(self, mid: int) -> None:
-        if not self._sent:
-            self._street.timeline.after(_TRIP_S, self._arrive)
-        self._sent.append(mid)
-
-    def _arrive(self) -> None:
-        """What was sent is with the broker now; its PUBACKs come back in the same order."""
-        sent, self._sent = self._sent, []
-        for mid in sent:
-            reason = self._street.broker.take(*self._unacked.pop(mid))
-            self.on_acked(mid, reason)
-
-    def ack(self, incoming: Incoming) -> None:
-        """Acknowledge a command to the broker."""
-        if self.connected.is_set():
-            self._street.broker.command_acked(incoming.mid)
-
-    async def stop(self, timeout_s: float) -> None:
-        """Disconnect."""
-        await asyncio.sleep(0)
-        self.die()
+    def acked(self, house: House, mid: int) -> None:
+        """A gateway has a message."""
+        self._sessions[house.name].queue.pop(mid, None)

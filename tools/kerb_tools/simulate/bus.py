@@ -17,7 +17,7 @@ from pymodbus import ModbusException
 from kerb_tools.simulate.lamp import Lamp
 
 if TYPE_CHECKING:
-    from kerb_tools.simulate.street import Street
+    from kerb_tools.simulate.house import House
 
 _ANSWER_S = 0.04
 
@@ -46,8 +46,9 @@ class Answer:
 class Bus:
     """The wire and its lamps."""
 
-    def __init__(self, street: Street, random: Random) -> None:
-        self.street = street
+    def __init__(self, house: House, random: Random) -> None:
+        self.house = house
+        self.street = house.street
         self.random = random
         self.units: dict[int, Lamp] = {}
         self.client: BusClient | None = None

@@ -1,7 +1,8 @@
 """Many gateway-years: each year is a street of its own with a seed of its own.
 
 Rule: year number n of a campaign with seed s is exactly the run with seed s + n, so one year can
-be run again alone; the campaign's hash is that of its years' hashes.
+be run again alone; the campaign's hash is that of its years' hashes. Where the seed is a multiple
+of three, two gateways share the street's bins, for half as long: that is one gateway-year too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kerb_tools.simulate.chance import Odds
+from kerb_tools.simulate.house import House
 from kerb_tools.simulate.street import Street
+
+GROUP_EVERY = 3
 
 
 @dataclass
@@ -26,7 +30,7 @@ class Year:
     years: float
     finding: str
     tail: list[str]
-    counts: dict[str, int]
+    counts: Counter[str]
     branches: Counter[str]
     digest: str
     took_s: float
@@ -45,7 +49,7 @@ class Campaign:
 
     def counts(self) -> Counter[str]:
         """Return the sums."""
-        return sum((Counter(year.counts) for year in self.years), Counter())
+        return sum((year.counts for year in self.years), Counter())
 
     def branches(self) -> Counter[str]:
         """Return how often each branch was taken."""
@@ -57,22 +61,27 @@ class Campaign:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def gateways_of(seed: int) -> int:
+    """Return how many gateways serve the street of a seed."""
+    return 1 if seed % GROUP_EVERY else 2
+
+
 def run_one(seed: int, years: float, nodes: int, dense: float) -> Year:
-    """Run one street; dense: mishaps happen so many times as often."""
+    """Run one street of so many gateway-years; dense: mishaps happen so many times as often."""
     began = time.process_time()
-    street = Street(seed, years, nodes, Odds().times(dense))
+    gateways = gateways_of(seed)
+    street = Street(seed, years / gateways, nodes, Odds().times(dense), gateways=gateways)
     finding = street.run()
-    judge = street.judge
-    counts = {
-        "readings": judge.measured_rows,
-        "arrived": judge.arrived_rows,
-        "arrived_again": judge.repeated_rows,
-        "declared_lost": judge.lost_rows,
-        "in_gaps_of_ended_epochs": judge.left_in_ended_epochs,
-        "lives": street.lives,
-        "adverts_heard": street.air.heard,
-    }
-    counts |= {f"commands_{result}": number for result, number in judge.commands.ended.items()}
+    counts = Counter(
+        measured=street.truth.rows,
+        adverts_heard=street.air.heard,
+        group_gateway_years=round(years) if street.grouped else 0,
+        takeovers=street.owners.takeovers,
+        claims=street.owners.claims,
+        visits_that_outlast_a_lease=street.owners.outlasted,
+    )
+    for house in street.houses:
+        counts += _counts(house)
     return Year(
         seed,
         years,
@@ -83,6 +92,22 @@ def run_one(seed: int, years: float, nodes: int, dense: float) -> Year:
         street.trace.digest(),
         time.process_time() - began,
     )
+
+
+def _counts(house: House) -> Counter[str]:
+    """Return what one gateway's judge has counted."""
+    judge, nodes = house.judge, house.street.nodes.values()
+    mine = [one for one in nodes if one.role == "bin" or one in house.bus.units.values()]
+    counts = Counter(
+        readings=sum(house.street.truth.of_node(one.node_id) for one in mine),
+        arrived=judge.arrived_rows,
+        arrived_again=judge.repeated_rows,
+        declared_lost=judge.lost_rows,
+        in_gaps_of_ended_epochs=judge.left_in_ended_epochs,
+        lives=house.lives,
+    )
+    commands = {f"commands_{result}": n for result, n in judge.commands.ended.items()}
+    return counts + Counter(commands) + judge.times.counts
 
 
 def _one(task: tuple[int, float, int, float]) -> Year:

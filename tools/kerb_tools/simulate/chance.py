@@ -19,15 +19,16 @@ class Odds:
     """Chances of single events, and how often a year things happen (`_a_year`)."""
 
     # adverts
-    heard: tuple[float, ...] = (0.95, 0.25)  # by each adapter
+    heard: tuple[float, ...] = (0.95, 0.12)  # by each adapter
     held: float = 0.012  # kept back by somebody and sent on up to hours later
     twin: float = 0.006  # followed by another content under the same number
-    replays_a_year: float = 9000
+    replays_a_year: float = 5000
     forgeries_a_year: float = 1500
     # sessions
     no_connection: float = 0.15
     broken: float = 0.006  # the connection, at each frame
     repeats: float = 0.25  # the node says some records again that nobody asked for
+    tilted: float = 0.15  # the bin is moved during the visit, once or twice
     # bus
     unheard: float = 0.01
     unanswered: float = 0.01
@@ -48,14 +49,18 @@ class Odds:
     stops_a_year: float = 40
     full_disks_a_year: float = 60
     restores_a_year: float = 15  # a backup, and up to days later its restore
+    # a group of gateways
+    partitions_a_year: float = 200  # one loses its way to the broker, others do not
+    deaths_a_year: float = 25  # one is off for hours or days
+    forgotten_a_year: float = 8  # the broker starts anew without sessions
     # each node
     absences_a_year: float = 10
     power_cuts_a_year: float = 20
-    brownouts_a_year: float = 24
+    brownouts_a_year: float = 8
     new_epochs_a_year: float = 3
     damaged_rows_a_year: float = 10
     # commands
-    asked_every_s: float = 1800.0
+    asked_every_s: float = 3600.0
 
     def times(self, factor: float) -> Odds:
         """Return the odds of a street where every mishap happens `factor` times as often."""

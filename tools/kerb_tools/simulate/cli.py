@@ -16,7 +16,7 @@ from rich.table import Table
 
 from kerb_tools.bench.result import Bar, Result
 from kerb_tools.simulate import campaign
-from kerb_tools.simulate.coverage import BRANCHES, UNREACHABLE
+from kerb_tools.simulate.coverage import BRANCHES
 from kerb_tools.simulate.timeline import YEAR_S
 
 _TAIL_LINES = 15
@@ -71,7 +71,7 @@ def _result(ran: campaign.Campaign, seed: int, years: float) -> Result:
     finding = ran.finding
     if finding is not None:
         result.figures |= {"finding": finding.finding, "finding_seed": finding.seed}
-    least = min(branches.get(name, 0) for name in BRANCHES if name not in UNREACHABLE)
+    least = min(branches.get(name, 0) for name in BRANCHES)
     long = years >= _LONG_YEARS
     result.bars = [
         Bar("findings", float(finding is not None), 0, at_least=False),
@@ -91,8 +91,7 @@ def _show(ran: campaign.Campaign, result: Result) -> None:
     table = Table("branch of the sequence table", "taken")
     table.columns[1].justify = "right"
     for name, number in result.figures.pop("branches").items():
-        reachable = "" if name not in UNREACHABLE else "  (the gateway asks for gaps only)"
-        table.add_row(name + reachable, f"{number:,}")
+        table.add_row(name, f"{number:,}")
     console.print(table)
     result.show(console)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerb_tools.simulate.street import Street
+    from kerb_tools.simulate.house import House
 
 _TRAVEL_MS = 6000  # from the moment that a life is counted to the lamp, a busy bus included
 
@@ -18,8 +18,8 @@ _TRAVEL_MS = 6000  # from the moment that a life is counted to the lamp, a busy 
 class CommandBook:
     """Commands by their ids and by their numbers."""
 
-    def __init__(self, street: Street, found: Callable[..., None]) -> None:
-        self._street = street
+    def __init__(self, house: House, found: Callable[..., None]) -> None:
+        self._house = house
         self._found = found
         self._results: dict[str, str | None] = {}
         self._ids: dict[int, str] = {}
@@ -37,7 +37,7 @@ class CommandBook:
             self._found("command number used again", str(number), command_id)
         self._ids[number] = command_id
         if expires_ms is not None:
-            self._lives[number] = (self._street.machine.boot_id, expires_ms)
+            self._lives[number] = (self._house.machine.boot_id, expires_ms)
 
     def restored(self) -> None:
         """What was open when a backup came back has no life any more."""
@@ -47,7 +47,7 @@ class CommandBook:
 
     def ended_at_lamp(self, node: str, number: int, outcome: str) -> None:
         """A lamp has acted on a number, or refused to."""
-        self._street.trace.note(f"lamp {node} {number} {outcome}")
+        self._house.trace.note(f"lamp {node} {number} {outcome}")
         name = f"{self._ids.get(number)} ({number})"
         if number not in self._ids:
             self._found("unknown command at a lamp", name, node)
@@ -58,7 +58,7 @@ class CommandBook:
         if outcome == "applied" and result is not None:
             self._found("applied after its result", name, result)
         boot_id, expires_ms = self._lives[number]
-        machine = self._street.machine
+        machine = self._house.machine
         if outcome == "applied" and (
             machine.boot_id != boot_id or machine.boottime_ms() > expires_ms + _TRAVEL_MS
         ):

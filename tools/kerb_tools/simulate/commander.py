@@ -9,6 +9,8 @@ import json
 from random import Random
 from typing import TYPE_CHECKING
 
+from kerb_tools.simulate.lamp import Lamp
+
 if TYPE_CHECKING:
     from kerb_tools.simulate.street import Street
 
@@ -28,7 +30,8 @@ class Commander:
         street, random = self._street, self._random
         self._number += 1
         command_id = f"c{self._number}"
-        lamps = [node for node in street.nodes.values() if node.role == "lamp"]
+        lamp = random.choice([one for one in street.nodes.values() if isinstance(one, Lamp)])
+        house = lamp.house
         table = {
             "command_id": command_id,
             "level_pct": random.choice((0, 3, 20, 50, 80, 100)),
@@ -40,12 +43,14 @@ class Commander:
             table["level_pct"] = 101
         elif draw < 0.03:
             table["colour"] = "green"
-        node_id = random.choice(lamps).node_id if draw < 0.98 else "a4cf00000000"
+        node_id = lamp.node_id if draw < 0.98 else "a4cf00000000"
         payload = b"not JSON" if 0.03 < draw < 0.04 else json.dumps(table).encode()
         retained = 0.04 < draw < 0.05  # refused unread
         if payload != b"not JSON" and not retained:
-            street.judge.commands.published(command_id)
-        topic = street.topics.of(node_id, "cmd")
+            house.judge.commands.published(command_id)
+        topic = house.topics.of(node_id, "cmd")
+        if street.grouped and node_id == lamp.node_id and random.random() < 0.5:
+            topic = f"kerb/v1/north/group/{node_id}/cmd"  # to whichever gateway has the lamp
         street.trace.note(f"asked {command_id} {node_id}")
         street.broker.command(topic, payload, retained=retained)
         if random.random() < 0.1 and not retained:

@@ -24,11 +24,6 @@ BRANCHES = (
     "below, authenticated: duplicate",
     "below, live: replay",
 )
-# The gateway asks nodes for gaps only, and a HELLO makes one of everything up to its last number.
-UNREACHABLE = {
-    "next number, authenticated: accepted",
-    "above with a gap, authenticated: accepted",
-}
 
 
 class Coverage:

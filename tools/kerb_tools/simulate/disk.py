@@ -8,7 +8,7 @@ files are not simulated here.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kerb_gateway.store import restore
@@ -16,12 +16,13 @@ from kerb_gateway.store import restore
 from kerb_tools.simulate.timeline import Crash
 
 if TYPE_CHECKING:
-    from kerb_tools.simulate.street import Street
+    from kerb_tools.simulate.house import House
 
 CRASH_BEFORE = "crash before the commit"
 CRASH_AFTER = "crash after the commit"
 ERROR_BEFORE = "I/O error before the commit"
 ERROR_AFTER = "I/O error after the commit"
+_AT_COMMIT = 16  # on a full disk one try in so many gets as far as its COMMIT
 _BALLAST_S = 900.0  # how long the room lasts that a ballast frees
 
 # What the judge is shown: (when, table, condition, columns).
@@ -47,16 +48,17 @@ _SEEN = (
 class Disk(sqlite3.Connection):
     """The connection itself: made once, "opened" by each process anew."""
 
-    _street: Street
+    _house: House
 
-    def set_up(self, street: Street) -> None:
-        """Belong to a street."""
-        self._street = street
+    def set_up(self, house: House) -> None:
+        """Belong to a gateway."""
+        self._house = house
         self._seen: list[tuple[Any, ...]] = []
         self._fault = ""
         self._blind = False
         self.broken = False  # an error was reported: the process must end
         self._changes = 0
+        self._tries = 0
         self.full_until_s = 0.0
         self._room_until_s = 0.0
         self.ballast = True
@@ -103,6 +105,12 @@ class Disk(sqlite3.Connection):
         restore.prepare(self, present, "")
         self._blind = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room now."""
+        now_s = self._house.timeline.now_s
+        return not self._blind and self._room_until_s < now_s < self.full_until_s
+
     def arm(self, fault: str) -> None:
         """Let the next COMMIT meet this fault."""
         self._fault = fault
@@ -111,7 +119,7 @@ class Disk(sqlite3.Connection):
         """Free some room; tell whether there was anything to free."""
         there, self.ballast = self.ballast, False
         if there:
-            self._room_until_s = self._street.timeline.now_s + _BALLAST_S
+            self._room_until_s = self._house.timeline.now_s + _BALLAST_S
         return there
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:  # type: ignore[override]
@@ -124,23 +132,30 @@ class Disk(sqlite3.Connection):
             self._seen.clear()
         return super().execute(sql, parameters)
 
+    def executemany(self, sql: str, parameters: Iterable[Any]) -> sqlite3.Cursor:
+        """Insert rows; on a full disk most tries fail here already, the others at the COMMIT."""
+        if self.is_full:
+            self._tries += 1
+            if self._tries % _AT_COMMIT:
+                raise _error(sqlite3.SQLITE_FULL, "database or disk is full")
+        return super().executemany(sql, parameters)
+
     def _commit(self) -> sqlite3.Cursor:
         if self.broken:
-            self._street.judge.found("wrote on after an I/O error", "disk")
+            self._house.judge.found("wrote on after an I/O error", "disk")
         fault, self._fault = self._fault, ""
-        now_s = self._street.timeline.now_s
         if fault:
-            self._street.trace.note(fault)
+            self._house.trace.note(fault)
         if fault == CRASH_BEFORE:
             raise Crash
         if fault == ERROR_BEFORE:
             self.broken = True
             raise _error(sqlite3.SQLITE_IOERR, "disk I/O error")
-        if self._room_until_s < now_s < self.full_until_s:
+        if self.is_full:
             raise _error(sqlite3.SQLITE_FULL, "database or disk is full")
         cursor = super().execute("commit")
         seen, self._seen = self._seen, []
-        self._street.judge.committed(seen)
+        self._house.judge.committed(seen)
         if fault == CRASH_AFTER:
             raise Crash
         if fault == ERROR_AFTER:
@@ -155,26 +170,26 @@ def _error(code: int, text: str) -> sqlite3.OperationalError:
     return error
 
 
-def new_disk(street: Street) -> Disk:
+def new_disk(house: House) -> Disk:
     """Return an empty disk."""
     disk = sqlite3.connect(":memory:", factory=Disk, isolation_level=None)
-    disk.set_up(street)
+    disk.set_up(house)
     return disk
 
 
 class Ballast:
     """What the gateway throws off when the disk is full."""
 
-    def __init__(self, street: Street) -> None:
-        self._street = street
+    def __init__(self, house: House) -> None:
+        self._house = house
 
     def load(self) -> bool:
         """Make it again when there is plenty of room."""
-        disk = self._street.disk
-        if self._street.timeline.now_s >= disk.full_until_s:
+        disk = self._house.disk
+        if self._house.timeline.now_s >= disk.full_until_s:
             disk.ballast = True
         return disk.ballast
 
     def drop(self) -> bool:
         """Throw it off; tell whether there was any."""
-        return self._street.disk.drop_ballast()
+        return self._house.disk.drop_ballast()

@@ -7,26 +7,25 @@ declared lost, in an open gap, or not yet known to the gateway; what is stored a
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from kerb_check.model import Finding
-from kerb_wire import records, words
+from kerb_wire import words
 from kerb_wire.limits import JUMP_LIMIT
 
+from kerb_tools.simulate.books import ARRIVED, LOST, STORED, Batch, Book
 from kerb_tools.simulate.commandbook import CommandBook
+from kerb_tools.simulate.content import is_same
+from kerb_tools.simulate.timejudge import TimeJudge
 
 if TYPE_CHECKING:
-    from kerb_tools.simulate.street import Street
+    from kerb_tools.simulate.house import House
 
-_STORED, _LOST, _ARRIVED = 1, 2, 4
 _YOUNG_S = 7200.0  # so long a stored reading is certainly among the recent digests
-_FILL = struct.Struct("<BBHIIHBBhBBBBBB")
-_LAMP = struct.Struct("<BBHIIBBBBII")
 _decode = msgspec.json.Decoder().decode
 
 
@@ -36,30 +35,6 @@ class Found(SystemExit):
     def __init__(self, finding: Finding) -> None:
         super().__init__(1)
         self.finding = finding
-
-
-@dataclass
-class Book:
-    """One stream: what its node measured, and what became of each number."""
-
-    node: str
-    epoch: int
-    truth: dict[int, bytes] = field(default_factory=dict)
-    flags: bytearray = field(default_factory=bytearray)
-    top_seq: int = 0  # highest number that was stored or declared lost
-    top_s: float = 0.0  # when it was stored
-    settled_seq: int = 0  # everything up to here has arrived or is declared lost
-    heard_seq: int = 0  # what was stored before a restore is a recording when it comes live again
-
-    def of(self, seq: int) -> int:
-        """Return what is known of a number."""
-        return self.flags[seq] if seq < len(self.flags) else 0
-
-    def set(self, seq: int, flag: int) -> None:
-        """Note one thing more of a number."""
-        if seq >= len(self.flags):
-            self.flags.extend(bytes(seq + 1024 - len(self.flags)))
-        self.flags[seq] |= flag
 
 
 @dataclass
@@ -73,24 +48,14 @@ class Memory:
     numbers: dict[tuple[Any, ...], deque[int]]
 
 
-@dataclass
-class _Batch:
-    """What one transaction has brought, until all of it is seen."""
-
-    readings: dict[int, tuple[Book, int]] = field(default_factory=dict)
-    losses: dict[int, tuple[Any, ...]] = field(default_factory=dict)
-    buried: list[tuple[Any, ...]] = field(default_factory=list)
-    removed: list[tuple[Any, ...]] = field(default_factory=list)
-    marks: list[int] = field(default_factory=list)
-    began_again: list[str] = field(default_factory=list)  # nodes that had a stream before
-
-
 class Judge:
     """Sees everything, decides nothing of the run but its end."""
 
-    def __init__(self, street: Street) -> None:
-        self._street = street
-        self.commands = CommandBook(street, self.found)
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._street = house.street
+        self.commands = CommandBook(house, self.found)
+        self.times = TimeJudge(house)
         self._books: dict[tuple[str, int], Book] = {}
         self._streams: dict[int, Book] = {}
         self._waiting: dict[int, tuple[Any, ...]] = {}  # outbox_no -> what must arrive
@@ -98,7 +63,6 @@ class Judge:
         self._newest_no: dict[str, int] = {}  # of each gw_epoch
         self._gw_epoch = ""
         self.restores = 0
-        self.measured_rows = 0
         self.arrived_rows = 0
         self.repeated_rows = 0
         self.lost_rows = 0
@@ -123,20 +87,16 @@ class Judge:
     def _book(self, node: str, epoch: int) -> Book:
         book = self._books.get((node, epoch))
         if book is None:
-            book = self._books[(node, epoch)] = Book(node, epoch)
+            truth = self._street.truth.of(node, epoch)
+            book = self._books[(node, epoch)] = Book(node, epoch, truth)
         return book
 
     # --- the nodes ---
 
-    def measured(self, node: str, epoch: int, seq: int, record: bytes) -> None:
-        """A node has stored a record."""
-        self._book(node, epoch).truth[seq] = record
-        self.measured_rows += 1
-
     def acknowledged(self, node: str, epoch: int, seq: int) -> None:
         """A node was told that everything up to `seq` is durable: is it?"""
-        self._street.trace.note(f"ack {node} {seq}")
-        rows = self._street.disk.execute(
+        self._street.trace.note(f"ack {self._house.name} {node} {seq}")
+        rows = self._house.disk.execute(
             "select s.last_seq, (select min(first_seq) from gaps g where g.stream_no = "
             "s.stream_no) from streams s join nodes n using (node_no) "
             "where n.node_id = ? and s.epoch = ?",
@@ -157,19 +117,20 @@ class Judge:
         if live and answer == "accepted" and seq <= book.heard_seq:
             self.found("a recording was believed", name, "it was stored before the restore")
         young = self._street.timeline.now_s - book.top_s < _YOUNG_S
-        if answer == "replay" and seq == book.top_seq and book.of(seq) & _STORED and young:
+        if answer == "replay" and seq == book.top_seq and book.of(seq) & STORED and young:
             self.found("a repetition was taken for a replay", name)
 
     # --- the database ---
 
     def committed(self, seen: list[tuple[Any, ...]]) -> None:
         """A transaction stands; `seen`: its rows in their order."""
-        batch = _Batch()
+        batch = Batch()
         for what, *row in seen:
             self._at_commit[what](batch, *row)
-        for node in batch.began_again:
+        # In a group who owns the node has heard the old epoch's end, or asks the node for it.
+        for node in () if self._house.street.grouped else batch.began_again:
             # Said with the new stream, or standing since the node fell silent.
-            standing = self._street.disk.execute(
+            standing = self._house.disk.execute(
                 "select 1 from losses l join streams s using (stream_no) join nodes n "
                 "using (node_no) where n.node_id = ? and l.last_seq is null "
                 "and l.closed_seq is null and s.stream_no = (select stream_no from streams o "
@@ -193,39 +154,39 @@ class Judge:
             if first_no is not None and mark >= first_no:
                 self.found("mark too far", f"outbox row {first_no}", f"done up to {mark}")
         if seen:
-            self._street.trace.note(f"commit {len(seen)} rows")
+            self._street.trace.note(f"{self._house.name} commit {len(seen)} rows")
 
-    def _stream(self, batch: _Batch, stream_no: int, node_no: int, epoch: int) -> None:
-        rows = self._street.disk.execute(
+    def _stream(self, batch: Batch, stream_no: int, node_no: int, epoch: int) -> None:
+        rows = self._house.disk.execute(
             "select node_id from nodes where node_no = ?", [node_no]
         ).fetchall()
         if any(book.node == rows[0][0] for book in self._streams.values()):
             batch.began_again.append(rows[0][0])
         self._streams[stream_no] = self._book(rows[0][0], epoch)
 
-    def _reading(self, batch: _Batch, number: int, stream_no: int, seq: int, via: str) -> None:
+    def _reading(self, batch: Batch, number: int, stream_no: int, seq: int, via: str) -> None:
         book = self._streams[stream_no]
         name, known = f"{book.node}/{book.epoch}/{seq}", book.of(seq)
-        if known & _STORED:
+        if known & STORED:
             self.found("stored twice", name)
-        if known & _LOST:
+        if known & LOST:
             self.found("stored after it was declared lost", name)
         if seq not in book.truth:
             self.found("invented", name, f"stored via {via}, but its node never measured it")
         if via == "advert" and seq <= book.top_seq:
             self.found("live below the watermark", name, f"{book.top_seq} is stored")
-        book.set(seq, _STORED)
+        book.set(seq, STORED)
         if seq > book.top_seq:
             book.top_seq, book.top_s = seq, self._street.timeline.now_s
         batch.readings[number] = (book, seq)
 
     def _loss(
-        self, batch: _Batch, number: int, stream_no: int, first: int, last: int | None, why: str
+        self, batch: Batch, number: int, stream_no: int, first: int, last: int | None, why: str
     ) -> None:
         book = self._streams[stream_no]
         batch.losses[number] = ("loss", book.node, book.epoch, first, last, why)
         if last is None:
-            if any(book.of(seq) & ~_ARRIVED for seq in range(first, len(book.flags))):
+            if any(book.of(seq) & ~ARRIVED for seq in range(first, len(book.flags))):
                 self.found("tail begins too early", f"{book.node}/{book.epoch}/{first}")
             return
         for seq in range(first, last + 1):
@@ -233,23 +194,23 @@ class Judge:
 
     def _lose(self, book: Book, seq: int, why: str) -> None:
         name, known = f"{book.node}/{book.epoch}/{seq}", book.of(seq)
-        if known & _LOST:
+        if known & LOST:
             self.found("declared lost twice", name, why)
         if why in words.LOSSES:
             log = self._street.nodes[book.node].log
             gone = log.reason(book.epoch, seq) is not None
-            if known & _STORED or not gone or (why == "unused" and seq in book.truth):
+            if known & STORED or not gone or (why == "unused" and seq in book.truth):
                 self.found("false loss", name, f"declared {why}")
             if book.epoch == log.epoch and seq > log.last_seq:
                 self.found("false loss", name, f"declared {why}, but it was never reached")
-        elif not known & _STORED:
+        elif not known & STORED:
             self.found("false loss", name, f"declared {why}, but never stored")
-        book.set(seq, _LOST)
+        book.set(seq, LOST)
         self.lost_rows += seq in book.truth
 
     def _row(
         self,
-        batch: _Batch,
+        batch: Batch,
         outbox_no: int,
         kind: str,
         row_no: int | None,
@@ -275,13 +236,13 @@ class Judge:
     def _epoch(self) -> str:
         """Return the gw_epoch of the rows that come."""
         if not self._gw_epoch:
-            rows = self._street.disk.execute("select value from meta where key = 'gw_epoch'")
+            rows = self._house.disk.execute("select value from meta where key = 'gw_epoch'")
             self._gw_epoch = rows.fetchone()[0]
         return self._gw_epoch
 
     def _said_again(self, loss_no: int | None) -> tuple[Any, ...]:
         """Return what a loss that was stored before must arrive as: a tail, after a restore."""
-        rows = self._street.disk.execute(
+        rows = self._house.disk.execute(
             "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason from losses l join "
             "streams s using (stream_no) join nodes n using (node_no) where l.loss_no = ?",
             [loss_no],
@@ -299,14 +260,14 @@ class Judge:
             book = self._book(message["node"], message["epoch"])
             self._lose(book, message["first_seq"], message["reason"])
             return _loss_key(message)
-        return (topic, payload)
+        return (topic, _unnumbered(message))
 
     def _dead_letter(self, outbox_no: int) -> None:
         entry = self._waiting.pop(outbox_no, None)
         if entry is None:
             return  # written before, in a life that crashed before the mark
         if entry[0] == "reading":
-            if not entry[1].of(entry[2]) & _LOST:
+            if not entry[1].of(entry[2]) & LOST:
                 self.found("refused and not declared", f"{entry[1].node} {entry[2]}")
         else:
             self._numbers[entry].remove(outbox_no)
@@ -314,11 +275,11 @@ class Judge:
     def _removed(self, number: int, stream_no: int | None = None, seq: int = 0) -> None:
         if stream_no is not None:
             book = self._streams[stream_no]
-            if not book.of(seq) & (_ARRIVED | _LOST):
+            if not book.of(seq) & (ARRIVED | LOST):
                 self.found("undelivered reading removed", f"{book.node}/{book.epoch}/{seq}")
             return
         entry = self._waiting.pop(number, None)
-        if entry is not None and not (entry[0] == "reading" and entry[1].of(entry[2]) & _LOST):
+        if entry is not None and not (entry[0] == "reading" and entry[1].of(entry[2]) & LOST):
             self.found("undelivered row removed", f"outbox row {number}", str(entry[0]))
 
     # --- a backup ---
@@ -338,7 +299,7 @@ class Judge:
         self._gw_epoch = ""
         for key, book in self._books.items():
             flags, top_seq, top_s, settled_seq = memory.books.get(key, (b"", 0, 0.0, 0))
-            arrived = bytearray(flag & _ARRIVED for flag in book.flags)
+            arrived = bytearray(flag & ARRIVED for flag in book.flags)
             for seq, flag in enumerate(flags):
                 arrived[seq] |= flag
             book.heard_seq = max(book.heard_seq, book.top_seq)
@@ -358,11 +319,13 @@ class Judge:
             return any(self._is_known(one) for one in message)
         if _is_reading(message):
             return self._is_known(message)
-        key = _loss_key(message) if message.get("kind") == "loss" else (topic, payload)
+        key = (
+            _loss_key(message) if message.get("kind") == "loss" else (topic, _unnumbered(message))
+        )
         return not self._numbers.get(key)
 
     def _is_known(self, message: dict[str, Any]) -> bool:
-        return bool(self._book(message["node"], message["epoch"]).of(message["seq"]) & _ARRIVED)
+        return bool(self._book(message["node"], message["epoch"]).of(message["seq"]) & ARRIVED)
 
     def delivered(self, topic: str, payload: bytes) -> None:
         """A message has arrived upstream."""
@@ -374,7 +337,10 @@ class Judge:
             self._reading_arrived(message)
         else:
             self._street.trace.note(f"arrived {topic}")
-            key = _loss_key(message) if message.get("kind") == "loss" else (topic, payload)
+            if message.get("kind") == "anchor":
+                self.times.anchored(message)
+            is_loss = message.get("kind") == "loss"
+            key = _loss_key(message) if is_loss else (topic, _unnumbered(message))
             numbers = self._numbers.get(key)
             if numbers is None:
                 self.found("invented", topic, payload.decode())
@@ -385,34 +351,37 @@ class Judge:
         seq, outbox_no = message["seq"], message["outbox_no"]
         book = self._book(message["node"], message["epoch"])
         known = book.of(seq)
-        if not known & _STORED:
+        if not known & STORED:
             self.found("sent before its commit", message["id"])
-        if not _is_same(book.truth[seq], message):
-            self.found("altered", message["id"], f"{book.truth[seq].hex()} became {message}")
+        record, made_s = book.truth[seq]
+        if not is_same(record, message):
+            self.found("altered", message["id"], f"{record.hex()} became {message}")
         self._street.trace.note(f"arrived {message['id']}")
-        if known & _LOST and not known & _ARRIVED:
+        if known & LOST and not known & ARRIVED:
             self.found("arrived after it was declared lost", message["id"])
         entry = self._waiting.pop(outbox_no, None)
-        if entry is None and not known & _ARRIVED:
+        if entry is None and not known & ARRIVED:
             self.found("from an unknown row", message["id"], f"outbox row {outbox_no}")
         if entry is not None and (entry[1] is not book or entry[2] != seq):
             self.found("from another row", message["id"], f"outbox row {outbox_no}")
-        if known & _ARRIVED:
+        if known & ARRIVED:
             self.repeated_rows += 1
         else:
             self.arrived_rows += 1
-            book.set(seq, _ARRIVED)
+            book.set(seq, ARRIVED)
+            key = (book.node, book.epoch, seq)
+            self.times.arrived(message, made_s, kept_back=key in self._street.truth.kept_back)
 
     # --- the account ---
 
     def audit(self) -> None:
         """Every number up to each durable watermark is stored, lost or in a gap, and only one."""
         gaps: dict[int, list[tuple[int, int]]] = {}
-        for stream_no, first, last in self._street.disk.execute(
+        for stream_no, first, last in self._house.disk.execute(
             "select stream_no, first_seq, last_seq from gaps"
         ):
             gaps.setdefault(stream_no, []).append((first, last))
-        for stream_no, last_seq in self._street.disk.execute(
+        for stream_no, last_seq in self._house.disk.execute(
             "select stream_no, last_seq from streams"
         ).fetchall():
             self._account(self._streams[stream_no], last_seq, gaps.get(stream_no, []))
@@ -422,10 +391,12 @@ class Judge:
         settled = True
         for seq in range(book.settled_seq + 1, last_seq + 1):
             known = book.of(seq)
-            if bool(known & (_STORED | _LOST)) == (seq in missing):
+            mine = bool(known & (STORED | LOST))
+            elsewhere = not mine and self._street.settled(book.node, book.epoch, seq)
+            if mine == (seq in missing) and not elsewhere:
                 what = "stored and in a gap" if known else "unaccounted"
                 self.found(what, f"{book.node}/{book.epoch}/{seq}", f"of {last_seq}, gaps {gaps}")
-            settled = settled and bool(known & (_ARRIVED | _LOST))
+            settled = settled and (bool(known & (ARRIVED | LOST)) or elsewhere)
             if settled:
                 book.settled_seq = seq
 
@@ -434,18 +405,15 @@ class Judge:
         self.audit()
         for outbox_no, entry in self._waiting.items():
             self.found("not delivered", f"outbox row {outbox_no}", str(entry[0]))
-        for node_id, node in self._street.nodes.items():
-            self._at_rest(node_id, node.log.epoch, node.log.last_seq)
-        rows = self._street.disk.execute("select sum(last_seq - first_seq + 1) from gaps")
+        self.times.finish()
+        rows = self._house.disk.execute("select sum(last_seq - first_seq + 1) from gaps")
         self.left_in_ended_epochs = rows.fetchone()[0] or 0
         self.commands.finish()
 
-    def _at_rest(self, node_id: str, epoch: int, last_seq: int) -> None:
-        book = self._book(node_id, epoch)
-        for seq in range(book.settled_seq + 1, last_seq + 1):
-            if not book.of(seq) & (_ARRIVED | _LOST):
-                detail = f"state {book.of(seq)}, newest {last_seq}"
-                self.found("neither arrived nor declared", f"{node_id}/{epoch}/{seq}", detail)
+    def settled(self, node: str, epoch: int, seq: int) -> bool:
+        """Tell whether a number has arrived from here or is declared lost."""
+        book = self._books.get((node, epoch))
+        return book is not None and bool(book.of(seq) & (ARRIVED | LOST))
 
 
 def _is_reading(message: dict[str, Any]) -> bool:
@@ -457,34 +425,7 @@ def _loss_key(message: dict[str, Any]) -> tuple[Any, ...]:
     return ("loss", *(message[name] for name in names))
 
 
-def _is_same(record: bytes, message: dict[str, Any]) -> bool:
-    """Tell whether a message says what its node's record says; times only if it carries them."""
-    if record[1] == records.FILL:
-        _, _, boot_no, _, uptime_s, mm, sigma, quality, tenths, *more = _FILL.unpack(record)
-        battery, event, _, _, flags, log = more
-        same = (
-            message["distance_mm"] == (None if mm == records.NO_DISTANCE else mm)
-            and message["sigma_mm"] == sigma
-            and message["quality"] == words.QUALITIES[quality]
-            and message["temperature_c"] == tenths / 10
-            and message["battery_pct"] == battery
-            and message["event"] == words.EVENTS[event]
-            and message["flags"] == flags
-            and message["backlog"] == log
-        )
-    else:
-        _, _, boot_no, _, uptime_s, level, reason, faults, ended, burn_min, command_no = (
-            _LAMP.unpack(record)
-        )
-        same = (
-            message["level_pct"] == level
-            and message["reason"] == words.REASONS[reason]
-            and message["faults"] == faults
-            and message["burn_min"] == burn_min
-            and message["event"] == words.EVENTS[ended & 15]
-            and (message["outcome"] or "none") == words.OUTCOMES[ended >> 4]
-            and (message["command_no"] or 0) == command_no
-        )
-    if message["via"] == "advert":
-        return bool(same)
-    return bool(same and (message["boot_no"], message["uptime_s"]) == (boot_no, uptime_s))
+def _unnumbered(message: dict[str, Any]) -> bytes:
+    """Return a message without its place in the outbox, which it gets when it is sent."""
+    left = {name: message[name] for name in message if name not in ("gw_epoch", "outbox_no")}
+    return msgspec.json.encode(left)

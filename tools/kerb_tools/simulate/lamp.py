@@ -13,9 +13,11 @@ from kerb_wire import records, registers
 from kerb_wire.registers import CONTROL, STATUS
 from kerb_wire.words import EVENTS, OUTCOMES, REASONS, code
 
+from kerb_tools.simulate.nodeclock import AWAKE, NodeClock
 from kerb_tools.simulate.nodelog import NodeLog
 
 if TYPE_CHECKING:
+    from kerb_tools.simulate.house import House
     from kerb_tools.simulate.street import Street
 
 LOG_S = 900.0
@@ -36,15 +38,18 @@ class Lamp:
 
     role = "lamp"
 
-    def __init__(self, street: Street, node_id: str, root_key: bytes, random: Random) -> None:
+    def __init__(
+        self, street: Street, house: House, node_id: str, root_key: bytes, random: Random
+    ) -> None:
+        """house: whose bus it hangs on."""
+        self.house = house
         self.node_id = node_id
         self.root_key = root_key
         self.away_until_s = 0.0
         self.log = NodeLog(random.getrandbits(32), _RING_ROWS)
         self._street = street
         self._random = random
-        self._boot_no = 1
-        self._booted_s = 0.0
+        self._clock = NodeClock(AWAKE, random)
         self._acked_seq = 0
         self._level_pct = 100
         self._reason = _CALENDAR
@@ -66,9 +71,9 @@ class Lamp:
         seq = self.log.take()
         now_s = self._street.timeline.now_s
         record = records.pack_lamp(
-            self._boot_no,
+            self._clock.boot_no,
             seq,
-            int(now_s - self._booted_s),
+            self._clock.uptime_s(now_s),
             self._level_pct,
             self._reason,
             0,
@@ -78,7 +83,7 @@ class Lamp:
             command_no,
         )
         self.log.append(seq, record)
-        self._street.judge.measured(self.node_id, self.log.epoch, seq, record)
+        self._street.truth.measured(self.node_id, self.log.epoch, seq, record, now_s)
 
     # --- what befalls it ---
 
@@ -98,8 +103,7 @@ class Lamp:
         self._reboot()
 
     def _reboot(self) -> None:
-        self._boot_no = self._boot_no % 0xFFFF + 1
-        self._booted_s = self._street.timeline.now_s
+        self._clock.boot(self._street.timeline.now_s)
         self._acked_seq = 0
         self._reason = _CALENDAR
         self._write(_BOOT)
@@ -116,7 +120,7 @@ class Lamp:
         return [block["echo"], *registers.pack(STATUS, self._status())]
 
     def _acknowledge(self, epoch: int, seq: int) -> None:
-        self._street.judge.acknowledged(self.node_id, epoch, seq)
+        self.house.judge.acknowledged(self.node_id, epoch, seq)
         if epoch == self.log.epoch and self._acked_seq < seq <= self.log.last_seq:
             self._acked_seq = seq
 
@@ -132,15 +136,15 @@ class Lamp:
             self._level_pct, self._reason = level_pct, _OVERRIDE
         self._command_no, self._outcome = number, outcome
         self._write(_COMMAND, outcome, number)
-        self._street.judge.commands.ended_at_lamp(self.node_id, number, OUTCOMES[outcome])
+        self.house.judge.commands.ended_at_lamp(self.node_id, number, OUTCOMES[outcome])
 
     def _status(self) -> dict[str, int]:
         return {
             "map_version": registers.MAP_VERSION,
             "node_id": int(self.node_id, 16),
             "epoch": self.log.epoch,
-            "boot_no": self._boot_no,
-            "uptime_s": int(self._street.timeline.now_s - self._booted_s),
+            "boot_no": self._clock.boot_no,
+            "uptime_s": self._clock.uptime_s(self._street.timeline.now_s),
             "first_seq": self.log.first_seq(),
             "last_seq": self.log.last_seq,
             "acked_seq": self._acked_seq,

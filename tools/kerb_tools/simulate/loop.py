@@ -1,17 +1,19 @@
 """An event loop on the simulated clock: sleeping costs nothing, and nothing runs beside it.
 
-Rule: instead of waiting for the machine the loop lets the world go on; work for a thread is done
-here, one piece after the other, after the time that the disk takes.
+Rule: a timer is an event of the timeline like any other, so several loops can live on one; what
+has become ready runs at once, in one turn. Work for a thread is done here, one piece after the
+other, after the time that the disk takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
+from asyncio import events
 from asyncio.base_events import BaseEventLoop
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from random import Random
 from typing import Any
 
@@ -19,7 +21,6 @@ from kerb_gateway.errors import GatewayError, StoreError
 
 from kerb_tools.simulate.timeline import Timeline
 
-_RESOLUTION_S = 1e-6  # a year in seconds leaves a float no more
 _QUERY_S = 0.0005
 _WRITE_S = 0.01
 _SLOW_ODDS = 0.01  # an SD card that tidies up
@@ -27,7 +28,7 @@ _SLOW_S = 3.0
 
 
 class SimulatedLoop(BaseEventLoop):
-    """One life of the gateway's process."""
+    """One life of a gateway's process."""
 
     def __init__(self, timeline: Timeline, random: Random) -> None:
         super().__init__()
@@ -35,41 +36,49 @@ class SimulatedLoop(BaseEventLoop):
         self._random = random
         self._disk_free_s = 0.0
         self.deaths: list[str] = []
-        self._clock_resolution = _RESOLUTION_S
-        self._ready: deque[asyncio.Handle]  # both are BaseEventLoop's own
-        self._scheduled: list[asyncio.TimerHandle]
+        self._ready: deque[asyncio.Handle]  # BaseEventLoop's own
 
     def time(self) -> float:
         return self._timeline.now_s
 
-    def _run_once(self) -> None:
-        """Let the world go on until something is ready, then do what is.
+    @property
+    def ready(self) -> deque[asyncio.Handle]:
+        """What waits for its turn."""
+        return self._ready
 
-        asyncio's own looks at sockets and measures its callbacks; an error in a callback, which it
-        logs, ends the run here.
+    def turn(self) -> None:
+        """Do what is ready and what becomes ready by that; an error in a callback ends the run.
+
+        asyncio's own looks at sockets, measures its callbacks and logs their errors.
         """
-        ready, scheduled = self._ready, self._scheduled
-        while scheduled and scheduled[0]._cancelled:
-            self._due()
-        if not ready:
-            limit_s = scheduled[0].when() if scheduled else float("inf")
-            self._timeline.advance(limit_s, ready)
-        end_s = self._timeline.now_s + _RESOLUTION_S
-        while scheduled and scheduled[0].when() < end_s:
-            handle = self._due()
-            ready.append(handle)
-        for _ in range(len(ready)):
-            one: Any = ready.popleft()
-            if not one._cancelled:
-                one._context.run(one._callback, *one._args)
+        ready = self._ready
+        events._set_running_loop(self)
+        try:
+            while ready:
+                one: Any = ready.popleft()
+                if not one._cancelled:
+                    one._context.run(one._callback, *one._args)
+        finally:
+            events._set_running_loop(None)
 
-    def _due(self) -> asyncio.TimerHandle:
-        handle = heapq.heappop(self._scheduled)
-        handle._scheduled = False  # type: ignore[attr-defined]
-        return handle
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Plan a call; a cancelled one passes by when its time has come."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timeline.at(when, self._due, timer)
+        return timer
+
+    def _due(self, timer: asyncio.TimerHandle) -> None:
+        if not timer._cancelled and not self._closed:  # type: ignore[attr-defined]
+            self._ready.append(timer)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers go when their time has come."""
+        """Nothing is counted."""
 
     def _write_to_self(self) -> None:
         """There is no other thread that could wake this one."""
@@ -90,7 +99,7 @@ class SimulatedLoop(BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """A task of nobody's has died: of a failed write it may, of anything else it may not."""
         error = context.get("exception")
-        if not isinstance(error, StoreError):
+        if not isinstance(error, StoreError | SystemExit):
             self.deaths.append(f"{context['message']}: {error!r}")
 
     def bury(self) -> None:
@@ -99,6 +108,7 @@ class SimulatedLoop(BaseEventLoop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with contextlib.suppress(RuntimeError):  # its last words are not heard
                 task.get_coro().close()
+        self._ready.clear()
         self.close()
 
 

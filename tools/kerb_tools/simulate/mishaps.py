@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from kerb_tools.simulate import disk
 from kerb_tools.simulate.bin import Bin
-from kerb_tools.simulate.chance import generator
 from kerb_tools.simulate.restores import Restores
-from kerb_tools.simulate.timeline import YEAR_S, Crash
+from kerb_tools.simulate.timeline import YEAR_S
 
 if TYPE_CHECKING:
+    from kerb_tools.simulate.house import House
     from kerb_tools.simulate.street import Node, Street
 
 _HOUR_S = 3600.0
@@ -34,25 +34,38 @@ class Mishaps:
     def begin(self) -> None:
         """Plan the first of each kind."""
         odds = self._street.odds
-        arm = self._street.disk.arm
         for a_year, call in (
-            (odds.crashes_a_year, self._crash),
+            (odds.short_outages_a_year, lambda: self._outage(1200.0)),
+            (odds.long_outages_a_year, lambda: self._outage(2.5 * _DAY_S)),
+            (YEAR_S / odds.asked_every_s, self._street.commander.publish),
+        ):
+            self._every(a_year, call)
+        for house in self._street.houses:
+            self._house(house)
+        for node in self._street.nodes.values():
+            self._node(node)
+        if self._street.grouped:
+            self._every(odds.forgotten_a_year, self._street.broker.forgets)
+
+    def _house(self, house: House) -> None:
+        """Plan what befalls one gateway."""
+        odds, arm = self._street.odds, house.disk.arm
+        for a_year, call in (
+            (odds.crashes_a_year, lambda: house.kill("crash")),
             (odds.crashes_a_year, lambda: arm(disk.CRASH_BEFORE)),
             (odds.crashes_a_year, lambda: arm(disk.CRASH_AFTER)),
             (odds.disk_errors_a_year, lambda: arm(disk.ERROR_BEFORE)),
             (odds.disk_errors_a_year, lambda: arm(disk.ERROR_AFTER)),
-            (odds.reboots_a_year, self._reboot),
-            (odds.stops_a_year, self._street.stop_gateway),
-            (odds.full_disks_a_year, self._full_disk),
-            (odds.short_outages_a_year, lambda: self._outage(1200.0)),
-            (odds.long_outages_a_year, lambda: self._outage(2.5 * _DAY_S)),
-            (odds.port_gone_a_year, self._street.bus.port_goes),
-            (YEAR_S / odds.asked_every_s, self._street.commander.publish),
+            (odds.reboots_a_year, lambda: house.kill("reboot", reboot=True)),
+            (odds.stops_a_year, house.stop),
+            (odds.full_disks_a_year, lambda: self._full_disk(house)),
+            (odds.port_gone_a_year, house.bus.port_goes),
         ):
             self._every(a_year, call)
-        for node in self._street.nodes.values():
-            self._node(node)
-        restores = Restores(self._street, generator(self._street.seed, "restores"))
+        if self._street.grouped:
+            self._every(odds.deaths_a_year, lambda: self._death(house))
+            self._every(odds.partitions_a_year, lambda: self._partition(house))
+        restores = Restores(house)
         self._every(odds.restores_a_year, restores.back_up, restores.random)
 
     def _node(self, node: Node) -> None:
@@ -83,21 +96,23 @@ class Mishaps:
 
         self._street.timeline.after(chosen.expovariate(a_year / YEAR_S), happen)
 
-    def _crash(self) -> None:
-        if self._street.alive:
-            self._street.trace.note("crash")
-            raise Crash
+    def _death(self, house: House) -> None:
+        """Its machine is off for hours or days."""
+        off_s = self._random.expovariate(1 / (0.6 * _DAY_S))
+        house.kill(f"dies for {off_s:.0f} s", off_s=off_s, reboot=True)
 
-    def _reboot(self) -> None:
-        if self._street.alive:
-            self._street.trace.note("reboot")
-            self._street.rebooting = True
-            raise Crash
+    def _partition(self, house: House) -> None:
+        """Its way to the broker is gone; the others have theirs."""
+        if house.client is not None:
+            for_s = self._random.expovariate(1 / (2 * _HOUR_S))
+            self._street.trace.note(f"{house.name} cut off for {for_s:.0f} s")
+            house.client.cut(for_s)
 
-    def _full_disk(self) -> None:
+    def _full_disk(self, house: House) -> None:
         until_s = self._street.timeline.now_s + self._random.uniform(0.2, 5) * _HOUR_S
-        self._street.trace.note("disk full")
-        self._street.disk.full_until_s = until_s
+        self._street.trace.note(f"{house.name} disk full")
+        house.disk.full_until_s = until_s
+        self._street.timeline.at(until_s, self._street.owners.disturbed)
 
     def _outage(self, mean_s: float) -> None:
         self._street.broker.goes_down(self._random.expovariate(1 / mean_s))

@@ -1,21 +1,52 @@
 """A node's memory: its numbers, and a ring of records that overwrites the oldest.
 
-Rule: a number is used once in an epoch; what the ring cannot give any more is said as a LOST
-record with its reason, as the firmware does it.
+Rule: the numbers are the firmware's own (kerb_node/sequence.py on an NVS of ours); what the ring
+cannot give any more is said as a LOST record with its reason, as the firmware does it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from kerb_wire import records
-from kerb_wire.limits import SEQ_BLOCK
 from kerb_wire.words import LOSSES, code
 
 _OVERWRITTEN = code(LOSSES, "overwritten")
 _UNUSED = code(LOSSES, "unused")
 _CRC = code(LOSSES, "crc")
+_SEQUENCE = Path(__file__).parents[3] / "firmware" / "kerb_node" / "sequence.py"
+
+
+def _numbering() -> Any:
+    """Return the firmware's class of sequence numbers; the firmware is no package here."""
+    spec = importlib.util.spec_from_file_location("kerb_node_sequence", _SEQUENCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Sequence
+
+
+_Sequence = _numbering()
+
+
+class Nvs:
+    """What outlives a loss of power."""
+
+    def __init__(self) -> None:
+        self._ints: dict[str, int] = {}
+
+    def get_int(self, key: str, default: int) -> int:
+        """Return what stands under a key."""
+        return self._ints.get(key, default)
+
+    def set_int(self, key: str, value: int) -> None:
+        """Keep a number."""
+        self._ints[key] = value
 
 
 class NodeLog:
@@ -24,8 +55,8 @@ class NodeLog:
     def __init__(self, epoch: int, rows: int) -> None:
         self.epoch = epoch
         self._rows = rows
-        self._next_seq = 1
-        self._block_end = 1
+        self._nvs = Nvs()
+        self._numbers = _Sequence(self._nvs)
         self._order: deque[tuple[int, int]] = deque()
         self._kept: dict[tuple[int, int], bytes] = {}
         self._damaged: set[tuple[int, int]] = set()
@@ -34,31 +65,32 @@ class NodeLog:
     @property
     def last_seq(self) -> int:
         """The newest number used or skipped."""
-        return self._next_seq - 1
+        return int(self._numbers.last_seq)
 
     def first_seq(self) -> int:
         """Return the oldest number of this epoch in the ring, or the next one."""
-        return next((seq for epoch, seq in self._order if epoch == self.epoch), self._next_seq)
+        return next((seq for epoch, seq in self._order if epoch == self.epoch), self.last_seq + 1)
 
     def take(self) -> int:
-        """Return the next number; a block is reserved before its first use."""
-        if self._next_seq >= self._block_end:
-            self._block_end = self._next_seq + SEQ_BLOCK
-        self._next_seq += 1
-        return self._next_seq - 1
+        """Return the next number."""
+        return int(self._numbers.take())
 
     def power_cut(self) -> None:
         """The count goes on behind the reserved block."""
-        self._next_seq = self._block_end
+        self._numbers = _Sequence(self._nvs)
 
     def brown_out(self, times: int) -> None:
         """The power goes again and again, each time after a block was reserved."""
-        self._next_seq = self._block_end = self._block_end + times * SEQ_BLOCK
+        for _ in range(times):
+            self.power_cut()
+            self.take()
+        self.power_cut()
 
     def new_epoch(self, epoch: int) -> None:
         """NVS was lost: numbers begin anew under another epoch."""
         self.epoch = epoch
-        self._next_seq = self._block_end = 1
+        self._nvs = Nvs()
+        self.power_cut()
 
     def append(self, seq: int, record: bytes) -> None:
         """Keep a record; the oldest goes when the ring is full."""

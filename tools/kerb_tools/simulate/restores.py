@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING
 
 from kerb_tools.simulate.bin import Bin
+from kerb_tools.simulate.chance import generator
 from kerb_tools.simulate.judge import Memory
-from kerb_tools.simulate.timeline import Crash
 
 if TYPE_CHECKING:
-    from kerb_tools.simulate.street import Street
+    from kerb_tools.simulate.house import House
 
 _DAY_S = 86400.0
 _LIFE_S = 0.7 * _DAY_S  # from a backup to its restore, in the mean
@@ -31,34 +30,27 @@ class Taken:
     copy: sqlite3.Connection
     memory: Memory
 
-    def restore(self, street: Street) -> None:
-        """Let the database be the backup."""
-        street.trace.note("restore")
-        street.disk.restore(self.copy)
-        self.copy.close()
-        street.judge.restored(self.memory)
-
 
 class Restores:
-    """Plans both."""
+    """Plans both, for one gateway."""
 
-    def __init__(self, street: Street, random: Random) -> None:
-        self._street = street
-        self.random = random
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self.random = generator(house.street.seed, f"{house.name}/restores")
 
     def back_up(self) -> None:
         """Take a backup now and plan its restore."""
-        if not self._street.alive or self._street.disk.in_transaction:
+        house = self._house
+        if not house.alive or house.disk.in_transaction:
             return
-        self._street.trace.note("backup")
-        taken = Taken(self._street.disk.copy(), self._street.judge.remember())
-        after_s = self.random.expovariate(1 / _LIFE_S)
-        self._street.timeline.after(after_s, self._restore, taken)
+        house.trace.note(f"{house.name} backup")
+        taken = Taken(house.disk.copy(), house.judge.remember())
+        house.timeline.after(self.random.expovariate(1 / _LIFE_S), self._restore, taken)
 
     def _restore(self, taken: Taken) -> None:
         """End the process; before its next life the backup is put in place."""
-        street = self._street
-        if street.calm or not street.alive or taken.memory.restores != street.judge.restores:
+        house, street = self._house, self._house.street
+        if street.calm or not house.alive or taken.memory.restores != house.judge.restores:
             taken.copy.close()  # after another restore this is of a time that is no more
             return
         for node in street.nodes.values():
@@ -66,5 +58,7 @@ class Restores:
                 for _ in range(_REPLAYS):
                     after_s = self.random.uniform(60.0, _REPLAYED_S)
                     street.timeline.after(after_s, street.air.replay, node)
-        street.restoring = taken
-        raise Crash
+        house.kill("ends to be restored")
+        house.disk.restore(taken.copy)
+        taken.copy.close()
+        house.judge.restored(taken.memory)

@@ -7,33 +7,45 @@ loops that look again and again (a year has more than a billion of them). `class
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from kerb_gateway import app, backfill, commands, ingest, publisher, tails, timekeeper
+from kerb_gateway import (
+    app,
+    backfill,
+    commands,
+    group,
+    ingest,
+    publisher,
+    replay,
+    tails,
+    timekeeper,
+)
 from kerb_gateway.links import modbus
 from kerb_gateway.store import database, restore
 
-from kerb_tools.simulate.bus import Answer, Bus
+from kerb_tools.simulate.bus import Answer
 from kerb_tools.simulate.coverage import Coverage
 
 _PAUSES: tuple[tuple[Any, str, float], ...] = (
-    (publisher, "_LOOK_S", 120.0),
+    (publisher, "_LOOK_S", 240.0),
     (publisher, "_PAUSE_S", 600.0),
-    (commands, "_TICK_S", 90.0),
-    (modbus, "_TICK_S", 120.0),
+    (commands, "_TICK_S", 120.0),
+    (modbus, "_TICK_S", 240.0),
+    (replay, "_IDLE_S", 1800.0),
     (app, "BEAT_MS", 600_000),
     (timekeeper, "BEAT_MS", 600_000),
     (tails, "_LOOK_S", 600.0),
+    (group, "_TICK_MAX_S", 120.0),
 )
 
 
 @contextlib.contextmanager
-def exchanged(random: Random, bus: Bus, coverage: Coverage) -> Iterator[None]:
-    """Exchange them while this lasts."""
+def exchanged(random: Random, open_bus: Callable[..., Any], coverage: Coverage) -> Iterator[None]:
+    """Exchange them while this lasts; open_bus: stands in for the serial client's class."""
     dice = SimpleNamespace(
         urandom=random.randbytes,
         randbelow=random.randrange,
@@ -43,9 +55,10 @@ def exchanged(random: Random, bus: Bus, coverage: Coverage) -> Iterator[None]:
         *_PAUSES,
         (backfill, "os", dice),
         (commands, "secrets", dice),
+        (group, "secrets", dice),
         (database, "secrets", dice),
         (restore, "secrets", dice),
-        (modbus, "AsyncModbusSerialClient", bus.open),
+        (modbus, "AsyncModbusSerialClient", open_bus),
         (modbus, "_ANSWERS", {method: Answer for method in modbus._ANSWERS}),
         (ingest, "classify", coverage.counting(ingest.classify)),
     ]

@@ -1,7 +1,7 @@
-"""One street for one gateway: its nodes, its air, its machine, and the lives of its process.
+"""One street: its nodes, its air, its broker, and the gateways that serve it.
 
-Rule: a life ends by a crash, an error of the disk or a stop; what is left is the database, and
-after each end the judge looks at it. At last everything comes to rest and must have arrived.
+Rule: everything here lives on one timeline, decided by one seed; at last everything comes to rest
+and must have arrived.
 """
 
 from __future__ import annotations
@@ -10,89 +10,88 @@ from typing import Any
 
 from kerb_check.model import Finding
 from kerb_gateway.config import Config, Secrets
-from kerb_gateway.errors import StoreError, StoreFull
-from kerb_gateway.uplink.topics import Topics
 
 from kerb_tools.simulate.air import Air
 from kerb_tools.simulate.bin import Bin
 from kerb_tools.simulate.broker import Broker
-from kerb_tools.simulate.bus import Bus
 from kerb_tools.simulate.chance import Odds, generator
 from kerb_tools.simulate.commander import Commander
 from kerb_tools.simulate.coverage import Coverage
-from kerb_tools.simulate.disk import new_disk
-from kerb_tools.simulate.gateway import Machine, SimulatedGateway
-from kerb_tools.simulate.judge import Found, Judge
+from kerb_tools.simulate.house import House
+from kerb_tools.simulate.judge import Found
 from kerb_tools.simulate.lamp import Lamp
-from kerb_tools.simulate.loop import SimulatedLoop
 from kerb_tools.simulate.mishaps import Mishaps
-from kerb_tools.simulate.restores import Taken
+from kerb_tools.simulate.owners import Owners
 from kerb_tools.simulate.seams import exchanged
-from kerb_tools.simulate.timeline import YEAR_S, Crash, Timeline
+from kerb_tools.simulate.timeline import YEAR_S, Timeline
 from kerb_tools.simulate.trace import Trace
+from kerb_tools.simulate.truth import Truth
 
 Node = Bin | Lamp
 
 _DRAIN_S = 86400.0
 _RECONNECT_S = 60.0
-_REST_S = 2 * 3600.0
+_REST_S = 3 * 3600.0
 _LAMP_SHARE = 0.3
-_DOWN_S = (0.5, 30.0)
-_REBOOT_S = (40.0, 7200.0)
+_UNHEARD_S = 7200.0
 
 
 class Street:
     """Everything of one run."""
 
-    def __init__(self, seed: int, years: float, nodes: int, odds: Odds | None = None) -> None:
+    def __init__(
+        self, seed: int, years: float, nodes: int, odds: Odds | None = None, *, gateways: int = 1
+    ) -> None:
+        """nodes: of each gateway; several gateways share the bins, each has lamps of its own."""
         self.seed = seed
         self.odds = odds or Odds()
         self.calm = False  # no mishap any more, and bins speak more often
         self.resting = False  # nodes are silent
-        self.alive = False
-        self.rebooting = False
-        self.restoring: Taken | None = None  # what the end of this life is followed by
-        self.topics = Topics("north", "gw1")
+        self.over = False  # no process begins any more
+        self.grouped = gateways > 1
         self.timeline = Timeline()
         self.trace = Trace(self.timeline)
-        self.machine = Machine(self.timeline)
-        self.disk = new_disk(self)
-        self.judge = Judge(self)
-        self.coverage = Coverage(self.judge.classified)
-        self.air = Air(self, generator(seed, "air"))
-        self.bus = Bus(self, generator(seed, "bus"))
+        self.truth = Truth(lambda name: self.houses[0].judge.found("a nonce used twice", name))
+        self.owners = Owners(self)
         self.broker = Broker(self, generator(seed, "broker"))
+        self.houses = [
+            House(self, f"gw{number + 1}", grouped=self.grouped) for number in range(gateways)
+        ]
+        self._now: House = self.houses[0]  # whose turn it is
+        self.coverage = Coverage(self._classified)
+        self.air = Air(self, generator(seed, "air"))
         self.commander = Commander(self, generator(seed, "commander"))
         self.nodes: dict[str, Node] = {}
         self._random = generator(seed, "street")
+        self._lease_s = self._random.choice((2700, 3600))
         self._populate(nodes)
-        self._config, self._secrets = self._configuration()
-        self._gateway: SimulatedGateway | None = None
+        for number, house in enumerate(self.houses):
+            house.configure(*self._configuration(number, house))
         self._end_s = years * YEAR_S
-        self._over = False
-        self.lives = 0
 
     def _populate(self, nodes: int) -> None:
         lamps = int(nodes * _LAMP_SHARE)
-        for number in range(nodes):
+        for number in range(nodes - lamps):
             node_id = f"a4cf12{number:06x}"
-            key = self._random.randbytes(16)
             random = generator(self.seed, node_id)
-            if number < nodes - lamps:
-                self.nodes[node_id] = Bin(self, node_id, key, random)
-            else:
-                lamp = Lamp(self, node_id, key, random)
-                self.nodes[node_id] = lamp
-                self.bus.units[number + 1] = lamp
+            self.nodes[node_id] = Bin(self, node_id, self._random.randbytes(16), random)
+        for house in self.houses:
+            for unit in range(1, lamps + 1):
+                node_id = f"a4cf12{len(self.nodes):06x}"
+                random = generator(self.seed, node_id)
+                lamp = Lamp(self, house, node_id, self._random.randbytes(16), random)
+                self.nodes[node_id] = house.bus.units[unit] = lamp
 
-    def _configuration(self) -> tuple[Config, Secrets]:
+    def _configuration(self, number: int, house: House) -> tuple[Config, Secrets]:
         random = self._random
+        bins = [node for node in self.nodes.values() if isinstance(node, Bin)]
+        mine: list[Node] = [*bins, *house.bus.units.values()]
         table: dict[str, Any] = {
-            "gateway": {"id": "gw1", "site": "north"},
+            "gateway": {"id": house.name, "site": "north"},
             "control": {"enabled": False},
             "store": {
                 "path": "simulated.sqlite",
-                "commit_interval_s": random.choice((300, 600, 900)),
+                "commit_interval_s": random.choice((600, 900, 1200)),
                 "keep_days": random.choice((0.5, 1, 2)),
             },
             "uplink": {"host": "simulated", "in_flight": random.choice((5, 50))},
@@ -100,107 +99,96 @@ class Street:
             "bus": [
                 {
                     "name": "street",
-                    "port": "simulated",
+                    "port": house.name,
                     "poll_interval_s": random.choice((2700, 3600)),
                 }
             ],
-            "nodes": [self._node_table(number, node) for number, node in enumerate(self._list())],
+            "nodes": [self._node_table(house, node) for node in mine],
         }
+        if self.grouped:
+            table["group"] = {
+                "lease_s": self._lease_s,
+                "unheard_s": _UNHEARD_S,
+                "backup": number > 0 and random.random() < 0.5,
+            }
         config = Config.model_validate(table)
         # So small that an outage of some days leaves no room: the check allows no such value.
         store = config.store.model_copy(update={"max_mb": 1})
-        keys = {node.node_id: node.root_key for node in self._list()}
-        secrets = Secrets.model_validate({"keys": keys})
+        secrets = Secrets.model_validate({"keys": {node.node_id: node.root_key for node in mine}})
         return config.model_copy(update={"store": store}), secrets
 
-    def _list(self) -> list[Node]:
-        return list(self.nodes.values())
-
-    def _node_table(self, number: int, node: Node) -> dict[str, Any]:
+    def _node_table(self, house: House, node: Node) -> dict[str, Any]:
         table: dict[str, Any] = {"node_id": node.node_id, "role": node.role}
-        if node.role == "lamp":
-            return table | {"link": "modbus", "bus": "street", "unit": number + 1}
+        if isinstance(node, Lamp):
+            unit = next(unit for unit, one in house.bus.units.items() if one is node)
+            return table | {"link": "modbus", "bus": "street", "unit": unit}
         geometry = {"shape": "box", "empty_distance_mm": 2000, "full_distance_mm": 300}
-        return table | ({"geometry": geometry} if number % 2 else {})
+        return table | ({"geometry": geometry} if int(node.node_id, 16) % 2 else {})
+
+    def _open_bus(self, port: str, **settings: Any) -> Any:
+        house = next(one for one in self.houses if one.name == port)
+        return house.bus.open(port, **settings)
+
+    def _classified(self, *what: Any, live: bool) -> None:
+        self._now.judge.classified(*what, live=live)
+
+    def settled(self, node: str, epoch: int, seq: int) -> bool:
+        """Tell whether a number has arrived from any gateway or is declared lost by one."""
+        return any(house.judge.settled(node, epoch, seq) for house in self.houses)
 
     # --- the run ---
 
     def run(self) -> Finding | None:
         """Live the years; returns what the judge found, or None."""
-        for node in self._list():
+        for node in self.nodes.values():
             node.start()
         Mishaps(self, generator(self.seed, "mishaps")).begin()
         self.timeline.at(self._end_s, self._calm_down)
         self.timeline.at(self._end_s + _DRAIN_S, self._rest)
         self.timeline.at(self._end_s + _DRAIN_S + _REST_S, self._finish)
-        with exchanged(generator(self.seed, "dice"), self.bus, self.coverage):
+        if self.grouped:
+            self.owners.begin(self._lease_s)
+        with exchanged(generator(self.seed, "dice"), self._open_bus, self.coverage):
             try:
-                while not self._over:
-                    self._life()
-                    self.judge.audit()
-                    self._down()
-                self.judge.finish()
+                self._live()
+                for house in self.houses:
+                    house.judge.finish()
+                self._everything_settled()
             except Found as found:
                 return found.finding
         return None
 
-    def _life(self) -> None:
-        """One life of the process."""
-        self.lives += 1
-        loop = SimulatedLoop(self.timeline, generator(self.seed, f"loop {self.lives}"))
-        random = generator(self.seed, f"life {self.lives}")
-        self._gateway = SimulatedGateway(self, self._config, self._secrets, random)
-        self.alive = True
-        try:
-            loop.run_until_complete(self._gateway.live())
-        except Crash:
-            self.trace.note("the process is gone")
-        except StoreError as error:
-            self.trace.note(f"the process has ended: {error}")
-            if not self.disk.broken and not isinstance(error, StoreFull):
-                self.judge.found("the process ended by itself", str(error))
-        finally:
-            self.alive = False
-            self._gateway = None
-            self.air.adapters = []
-            self.bus.client = None
-            if self.broker.client is not None:
-                self.broker.client.die()
-                self.broker.client = None
-            loop.bury()
-            self.disk.close()
-        if loop.deaths:
-            self.judge.found("a task died", loop.deaths[0])
+    def _live(self) -> None:
+        houses, step = self.houses, self.timeline.step
+        for house in houses:
+            house.begin()
+        while not all(house.ended for house in houses):
+            for house in houses:
+                if house.ready:
+                    self._now = house
+                    house.turn()
+            step()
 
-    def _down(self) -> None:
-        """The time until the next start."""
-        down_s = self._random.uniform(*(_REBOOT_S if self.rebooting else _DOWN_S))
-        if self.rebooting:
-            self.machine.boot()
-            self.rebooting = False
-        if self.restoring is not None:
-            self.restoring.restore(self)
-            self.restoring = None
-        if not self._over:
-            self.timeline.advance(self.timeline.now_s + down_s)
-
-    def stop_gateway(self) -> None:
-        """Ask the process to end."""
-        if self._gateway is not None:
-            self.trace.note("asked to stop")
-            self._gateway.ask_to_stop()
+    def _everything_settled(self) -> None:
+        """Over all gateways every number of each node has arrived or is declared lost."""
+        for node_id, node in self.nodes.items():
+            for seq in range(1, node.log.last_seq + 1):
+                if not self.settled(node_id, node.log.epoch, seq):
+                    name = f"{node_id}/{node.log.epoch}/{seq}"
+                    self.houses[0].judge.found("neither arrived nor declared", name)
 
     # --- the end ---
 
     def _calm_down(self) -> None:
         self.trace.note("calm")
         self.calm = True
-        self.disk.full_until_s = 0.0
+        for house in self.houses:
+            house.disk.full_until_s = 0.0
         self.broker.comes_up()
         # Commands beyond the gateway's queue are left with the broker until it connects anew.
         for quarter in (1, 2, 3):
             self.timeline.after(quarter * _DRAIN_S / 4, self.broker.goes_down, _RECONNECT_S)
-        for node in self._list():
+        for node in self.nodes.values():
             node.away_until_s = 0.0
 
     def _rest(self) -> None:
@@ -208,5 +196,6 @@ class Street:
         self.resting = True
 
     def _finish(self) -> None:
-        self._over = True
-        self.stop_gateway()
+        self.over = True
+        for house in self.houses:
+            house.stop()

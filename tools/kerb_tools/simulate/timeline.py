@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Any
 
 YEAR_S = 365 * 86400.0
@@ -37,16 +37,11 @@ class Timeline:
         """Plan a call `delay_s` from now."""
         self.at(self.now_s + delay_s, call, *arguments)
 
-    def advance(self, limit_s: float, ready: Sized = ()) -> None:
-        """Let happen what is planned up to limit_s; stop as soon as something is `ready`."""
-        heap = self._heap
-        while not ready and heap and heap[0][0] <= limit_s:
-            when_s, _, call, arguments = heapq.heappop(heap)
-            if when_s > self.now_s:
-                self.now_s = when_s
-            call(*arguments)
-        if ready:
-            return
-        if limit_s == float("inf"):
+    def step(self) -> None:
+        """Let the next planned thing happen, at its time."""
+        if not self._heap:
             raise Stalled(f"nothing is planned after {self.now_s:.3f} s")
-        self.now_s = max(self.now_s, limit_s)
+        when_s, _, call, arguments = heapq.heappop(self._heap)
+        if when_s > self.now_s:
+            self.now_s = when_s
+        call(*arguments)

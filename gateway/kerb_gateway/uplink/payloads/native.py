@@ -91,10 +91,11 @@ class NativePayloads:
         id_ = f"loss/{origin.node_id}/{origin.epoch}/{first}-{'' if last is None else last}"
         return id_ if mark is None else f"{id_}/{gw_epoch or self._gw_epoch}/{mark}"
 
-    def replayed(self, payload: bytes, outbox_no: int) -> bytes:
-        message = msgspec.json.decode(payload, type=dict[str, Any])
-        numbers = {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no}
-        return _encode(message | numbers | {"replayed": True})
+    def numbered(self, payload: bytes, outbox_no: int) -> bytes:
+        return _with(payload, {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no})
+
+    def replayed(self, payload: bytes) -> bytes:
+        return _with(payload, {"replayed": True})
 
     def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         node, first, last = origin.node_id, fields["first_seq"], fields["last_seq"]
@@ -144,3 +145,10 @@ class NativePayloads:
     def anchor(self, anchor: dict[str, Any]) -> tuple[str, bytes]:
         base = {"kind": "anchor", "node": GATEWAY, "gw_epoch": self._gw_epoch}
         return self._topics.of(GATEWAY, EVENT), _encode(base | anchor)
+
+
+def _with(payload: bytes, more: dict[str, Any]) -> bytes:
+    try:
+        return _encode(msgspec.json.decode(payload, type=dict[str, Any]) | more)
+    except msgspec.MsgspecError:  # a damaged database: it goes as it is
+        return payload

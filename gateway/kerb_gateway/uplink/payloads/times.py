@@ -35,8 +35,7 @@ def time_of(fields: dict[str, Any], offsets: Offsets) -> dict[str, Any]:
         quality, utc = NTP, _by_arrival(fields["boottime_ms"], fields["wall_ms"], span)
     else:
         quality, utc = _by_anchor(axis, fields["boottime_ms"], span, offsets)
-    elsewhere = {} if axis == boot_id else {"t_boot_id": axis}
-    return elsewhere | {
+    time = {
         "boot_id": boot_id,
         "boottime_ms": fields["boottime_ms"],
         "wall_ms": fields["wall_ms"],
@@ -49,6 +48,9 @@ def time_of(fields: dict[str, Any], offsets: Offsets) -> dict[str, Any]:
         "utc_ms": utc[1],
         "utc_max_ms": utc[2],
     }
+    if axis != boot_id:
+        time["t_boot_id"] = axis
+    return time
 
 
 _Span = tuple[int | None, int | None, int | None]

@@ -1,0 +1,49 @@
+"""What became of each number of a stream at one gateway, and what one transaction has brought.
+
+Rule: flags are only ever added, but for what a restored gateway has forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kerb_tools.simulate.truth import Measured
+
+STORED, LOST, ARRIVED = 1, 2, 4
+
+
+@dataclass
+class Book:
+    """One stream: what its node measured, and what became of each number."""
+
+    node: str
+    epoch: int
+    truth: dict[int, Measured]
+    flags: bytearray = field(default_factory=bytearray)
+    top_seq: int = 0  # highest number that was stored or declared lost
+    top_s: float = 0.0  # when it was stored
+    settled_seq: int = 0  # everything up to here has arrived or is declared lost
+    heard_seq: int = 0  # what was stored before a restore is a recording when it comes live again
+
+    def of(self, seq: int) -> int:
+        """Return what is known of a number."""
+        return self.flags[seq] if seq < len(self.flags) else 0
+
+    def set(self, seq: int, flag: int) -> None:
+        """Note one thing more of a number."""
+        if seq >= len(self.flags):
+            self.flags.extend(bytes(seq + 1024 - len(self.flags)))
+        self.flags[seq] |= flag
+
+
+@dataclass
+class Batch:
+    """What one transaction has brought, until all of it is seen."""
+
+    readings: dict[int, tuple[Book, int]] = field(default_factory=dict)
+    losses: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    buried: list[tuple[Any, ...]] = field(default_factory=list)
+    removed: list[tuple[Any, ...]] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    began_again: list[str] = field(default_factory=list)  # nodes that had a stream before
