@@ -106,7 +106,8 @@ def test_the_numbers_belong_to_a_new_epoch_and_upstream_is_told(tmp_path: Path) 
             "node": "gateway",
             "gw_epoch": parts.store.gw_epoch,
             "before": [old],
-            "outbox_no": 3,
+            "known_no": 3,
+            "outbox_no": 4,
         }
         await parts.store.close()
         kept = tmp_path / "g.sqlite.before-restore-1"

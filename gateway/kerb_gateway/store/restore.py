@@ -203,6 +203,6 @@ async def announce(store: Store, ledger: Ledger) -> list[dict[str, Any]]:
     over += [row["gw_epoch"] for row in rows[:-1]]  # restored again before it ever ran
     over = list(dict.fromkeys(over))
     last_no = ledger.last_outbox_no
-    ledger.add_restored({"before": over, "outbox_no": last_no}, [row[0] for row in tails])
+    ledger.add_restored({"before": over, "known_no": last_no}, [row[0] for row in tails])
     ledger.add(("update restores set said = 1 where said = 0", []))
     return [{"gw_epoch": store.gw_epoch, "before": over, "aside": rows[-1]["aside"]}]

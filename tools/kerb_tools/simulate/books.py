@@ -26,6 +26,8 @@ class Book:
     settled_seq: int = 0  # everything up to here has arrived or is declared lost
     heard_seq: int = 0  # what was stored before a restore is a recording when it comes live again
 
+    lost_before: set[int] = field(default_factory=set)  # declared, and forgotten by a restore
+
     def of(self, seq: int) -> int:
         """Return what is known of a number."""
         return self.flags[seq] if seq < len(self.flags) else 0

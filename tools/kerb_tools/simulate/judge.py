@@ -302,6 +302,7 @@ class Judge:
             arrived = bytearray(flag & ARRIVED for flag in book.flags)
             for seq, flag in enumerate(flags):
                 arrived[seq] |= flag
+            book.lost_before |= {seq for seq, flag in enumerate(book.flags) if flag & LOST}
             book.heard_seq = max(book.heard_seq, book.top_seq)
             book.flags, book.top_seq = arrived, top_seq
             book.top_s, book.settled_seq = top_s, settled_seq
@@ -413,7 +414,9 @@ class Judge:
     def settled(self, node: str, epoch: int, seq: int) -> bool:
         """Tell whether a number has arrived from here or is declared lost."""
         book = self._books.get((node, epoch))
-        return book is not None and bool(book.of(seq) & (ARRIVED | LOST))
+        if book is None:
+            return False
+        return bool(book.of(seq) & (ARRIVED | LOST)) or seq in book.lost_before
 
 
 def _is_reading(message: dict[str, Any]) -> bool:
