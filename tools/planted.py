@@ -51,6 +51,7 @@ PUBLISHER = "gateway/kerb_gateway/publisher.py"
 DATABASE = "gateway/kerb_gateway/store/database.py"
 LEDGER = "gateway/kerb_gateway/store/ledger.py"
 OUTBOX = "gateway/kerb_gateway/store/outbox.py"
+RESTORE = "gateway/kerb_gateway/store/restore.py"
 RETENTION = "gateway/kerb_gateway/store/retention.py"
 LEASES = "gateway/kerb_gateway/leases.py"
 TIMELINE = "gateway/kerb_gateway/timeline.py"
@@ -139,7 +140,7 @@ PLANTED = [
         'min(outbox_no, done), "")', 'outbox_no, "")', "undelivered row removed"),
     Bug("what the size removes is not declared", RETENTION,
         "            self._ledger.add_loss(loss, self._clock.now())\n", "",
-        "the gateway's own alarm"),
+        "undelivered reading removed or the gateway's own alarm"),
     Bug("command number reused", COMMANDS,
         "self._next_no = rows[0][0] + 1 if rows[0][0]", "self._next_no = rows[0][0] if rows[0][0]",
         "the process ended by itself"),
@@ -153,6 +154,11 @@ PLANTED = [
     Bug("unanswered command called applied", COMMANDS,
         'self._end(command, "unreachable", detail=why)',
         'self._end(command, "applied", detail=why)', "a false result"),
+    Bug("outbox numbers come back with a restore", RESTORE,
+        "    execute(\"insert or replace into meta values ('gw_epoch', ?)\", [fresh])\n", "",
+        "outbox number used again", seed=2),
+    Bug("a recording is believed after a restore", RESTORE,
+        '    execute("update streams set held = 1")\n', "", "a recording was believed", seed=2),
     Bug("clock anchor of the wrong boot", ANCHORS,
         "Offset(*offset_at(boot.anchors, boottime_ms))",
         "Offset(*offset_at(self.boots[-1].anchors or boot.anchors, boottime_ms))", OUTSIDE),

@@ -16,6 +16,7 @@ from typing import Any
 from kerb_wire import bundle
 
 from kerb_gateway.backfill import Backfill
+from kerb_gateway.backups import Backups
 from kerb_gateway.clock import SystemClock
 from kerb_gateway.commands import Commands
 from kerb_gateway.config import Config, Secrets
@@ -36,6 +37,7 @@ from kerb_gateway.service.control import ControlSocket
 from kerb_gateway.service.notify import notify, watchdog_interval_s
 from kerb_gateway.status import Situation
 from kerb_gateway.store import leases as generations
+from kerb_gateway.store import restore
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
@@ -102,6 +104,7 @@ class Gateway:
             aside = {"file": store.put_aside.name, "gw_epoch": store.gw_epoch}
             self._log("damaged database put aside, begun anew", **aside)
             ledger.add_alarm("gateway", {"what": "damaged database put aside"} | aside)
+        await self._said_of_restores(store, ledger)
         ingest = self._ingest(ledger, nodes)
         uplink = self._uplink(topics)
 
@@ -138,6 +141,7 @@ class Gateway:
         tails = self._tails(store, ledger, ingest, nodes, group)
         await tails.begin()
         links = self._radios()
+        letters = Letters(store, ledger, self._clock)
         retention = Retention(
             store,
             ledger,
@@ -146,6 +150,8 @@ class Gateway:
             commit=ingest.commit_or_full,
             keep_s=config.store.keep_days * 86400,
             max_bytes=config.store.max_mb * _MB,
+            letters=letters,
+            keep_letters=config.store.keep_letters,
         )
         jobs = [ingest.run(), publisher.run(), commands.run(), self._watchdog(), store.failure()]
         jobs += [self._hourly(retention), self._keep_time(ingest), tails.run()]
@@ -161,7 +167,8 @@ class Gateway:
             topics.node_of(incoming.topic), commands.take
         )(incoming, uplink.ack)
         situation = Situation(config, self._clock, store, ledger, ingest, publisher, uplink, nodes)
-        desk = Desk(Letters(store, ledger, self._clock), replays, ingest.commit, situation.now)
+        backups = Backups(store, self._log)
+        desk = Desk(letters, replays, ingest.commit, situation.now, backups)
         control = ControlSocket(config.socket_path, desk.answer, self._log)
         jobs += [control.run()]
         if config.control.enabled:
@@ -184,6 +191,23 @@ class Gateway:
         await publisher.settle(_SETTLE_S)
         await uplink.stop(_GOODBYE_S)
         await publisher.mark()
+
+    async def _said_of_restores(self, store: Store, ledger: Ledger) -> None:
+        """Whose file it is goes into the file; that it was restored, into the log and upstream."""
+        part = self._config.gateway
+        names = (("site", part.site), ("gateway", part.id))
+        known = dict(await store.query("select key, value from meta"))
+        await store.write(
+            [
+                ("insert or replace into meta values (?,?)", pair)
+                for pair in names
+                if known.get(pair[0]) != pair[1]
+            ]
+        )
+        if store.restore_cut:
+            self._log("a restore was cut short: the old database stands")
+        for fields in await restore.announce(store, ledger):
+            self._log("backup restored", **fields)
 
     def _ingest(self, ledger: Ledger, nodes: list[Node]) -> Ingest:
         """Readings in, one transaction a batch out."""

@@ -136,7 +136,7 @@ class Backfill:
         reading, stream = outcome.reading, outcome.stream
         if reading is None or stream is None or not reading.flags & FLAG_CONNECTABLE:
             return False
-        if stream.gaps:
+        if stream.gaps or stream.held:
             return True
         unacked = stream.last_seq - self.acked.get(node.node_id, 0)
         return unacked >= (1 if reading.flags & FLAG_SERVICE else _ACK_BACKLOG)
@@ -209,8 +209,12 @@ class Backfill:
         attempts.failures += 1
         attempts.blind = attempts.outcome.reading is None
         self._reached(node.node_id, False)
+        # Adverts of a held stream may be recordings: they must not keep us from the node for long.
+        stream = attempts.outcome.stream
+        held = stream is not None and stream.held
         pause_s = min(
-            self._last_retry_s, self._first_retry_s * 2 ** min(attempts.failures - 1, 20)
+            self._first_retry_s if held else self._last_retry_s,
+            self._first_retry_s * 2 ** min(attempts.failures - 1, 20),
         )
         attempts.not_before = asyncio.get_running_loop().time() + pause_s
         self._log(

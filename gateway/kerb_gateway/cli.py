@@ -16,6 +16,7 @@ import typer
 
 from kerb_gateway import config as configuration
 from kerb_gateway.console import letters_app, replay, status
+from kerb_gateway.copies import backup, restore
 from kerb_gateway.errors import ConfigError
 
 app = typer.Typer(
@@ -27,6 +28,8 @@ app = typer.Typer(
 app.add_typer(letters_app, name="letters")
 app.command()(replay)
 app.command()(status)
+app.command()(backup)
+app.command()(restore)
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The TOML configuration file.")]
 

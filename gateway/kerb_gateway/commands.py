@@ -25,6 +25,7 @@ from kerb_gateway.leases import HERE
 from kerb_gateway.model import Node
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.restore import RESTORED_BOOT
 
 _QUEUE = 256
 _FIRST_NO_MAX = 2**31
@@ -109,6 +110,7 @@ class Command:
     sent: bool = False
     next_try_ms: int = 0
     trying: bool = False
+    restored: bool = False  # open in a restored backup: it may have had its result before
 
 
 def parse(payload: bytes) -> dict[str, Any]:
@@ -205,6 +207,9 @@ class Commands:
         rows = await self._store.query("select coalesce(max(command_no), 0) from commands")
         # A new file starts anywhere: a lamp takes its last command's number for a repetition.
         self._next_no = rows[0][0] + 1 if rows[0][0] else 1 + secrets.randbelow(_FIRST_NO_MAX)
+        floor = await self._store.query("select value from meta where key = 'command_floor'")
+        if floor:  # restored: what was given out after the backup is not in this file
+            self._next_no = max(self._next_no, int(floor[0][0]) + 1)
         for row in await self._store.query(
             "select command_no, command_id, node_no, level_pct, fade_ms, hold_s, boot_id, "
             "expires_boottime_ms, state from commands where state != 'done' order by command_no"
@@ -220,6 +225,7 @@ class Commands:
             fade_ms = _FADE_DEFAULT_MS if row[4] is None else row[4]
             command = Command(row[0], row[1], node, row[3], fade_ms, row[5], expires_ms)
             command.sent = row[8] == "sent"
+            command.restored = row[6] == RESTORED_BOOT
             self._open.append(command)
 
     def take(self, message: Any, ack: Callable[[Any], None]) -> None:
@@ -419,6 +425,8 @@ class Commands:
     def _end(self, command: Command, result: str, **more: Any) -> None:
         """Give a command its one result; row and message are committed together."""
         self._open.remove(command)
+        if command.restored:
+            more["restored"] = True
         self._ledger.add(
             (
                 "update commands set state = 'done', result = ? where command_no = ?",

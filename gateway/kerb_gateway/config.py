@@ -70,6 +70,7 @@ class StorePart(_Part):
     ballast_mb: int = Field(8, ge=0, le=1024)
     keep_days: float = Field(90.0, gt=0, le=3650)
     max_mb: int = Field(1024, ge=16, le=1_000_000)
+    keep_letters: int = Field(10000, ge=0, le=1_000_000)
 
 
 class UplinkPart(_Part):

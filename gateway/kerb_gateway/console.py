@@ -295,6 +295,7 @@ def _tell(now: dict[str, Any]) -> None:
         backlog = "" if node["backlog"] is None else str(node["backlog"])
         numbers = (str(node[name]) for name in ("last_seq", "in_gaps", "lost"))
         tail = "unknown" if node["tail"] else ""
+        tail = "restored: waits for a session" if node["held"] else tail
         table.add_row(node["node"], node["role"], heard, *numbers, backlog, tail)
     Console().print(table)
     for name, value in now["counters"].items():

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+from kerb_gateway.backups import Backups
 from kerb_gateway.service.protocol import (
     LETTERS_MAX,
     NUMBER_MAX,
+    Backup,
+    BackupState,
     BadRequest,
     DropLetters,
     ListLetters,
@@ -38,9 +42,11 @@ class Desk:
         replays: Replays,
         commit: Commit,
         situation: Callable[[], Awaitable[dict[str, Any]]] | None = None,
+        backups: Backups | None = None,
     ) -> None:
-        """situation: how the gateway is; None where none runs."""
+        """situation: how the gateway is, backups: who makes them; None where none runs."""
         self._situation = situation
+        self._backups = backups
         self._letters = letters
         self._replays = replays
         self._commit = commit
@@ -62,6 +68,10 @@ class Desk:
                     return await self._replay_rows(request)
             case ReplayState():
                 return await self._replay_state(request)
+            case Backup() if self._backups is not None:
+                return self._backups.begin(Path(request.file), who)
+            case BackupState() if self._backups is not None:
+                return self._backups.state()
             case Status() if self._situation is not None:
                 return await self._situation()
         raise BadRequest("only a running gateway can answer that")

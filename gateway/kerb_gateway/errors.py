@@ -33,5 +33,9 @@ class StoreFull(StoreError):
     """The disk has no room; everything is still waiting and is tried again."""
 
 
+class CopyError(GatewayError):
+    """A backup or a restore cannot be made; the database in use is as it was."""
+
+
 class StoreCorrupt(StoreError):
     """The file is damaged; it must be put aside, which the next start does."""

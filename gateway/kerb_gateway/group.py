@@ -145,7 +145,9 @@ class Group:
                 claims = unpack_claims(incoming.payload)
                 self._leases.received(gateway, claims, self._clock.boottime_ms())
             elif leaf == PROGRESS and node is not None and incoming.payload:
-                self._ingest.elsewhere.hear_of(unpack_progress(node, incoming.payload))
+                progress = unpack_progress(node, incoming.payload)
+                self._leases.seen(node, progress.generation)
+                self._ingest.elsewhere.hear_of(progress)
         except ValueError as error:
             self._ledger.count("group message malformed")
             self._log("group message malformed", topic=incoming.topic, why=str(error))

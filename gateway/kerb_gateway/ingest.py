@@ -44,7 +44,7 @@ REPLAY = "replay"
 TAMPERED = "tampered"  # a known number with other content
 NO_ROOM = "no_room"
 NOT_VERIFIED = "not_verified"  # too many wrong MICs of its address
-QUARANTINED = "quarantined"  # further ahead than the jump limit: a session must confirm it
+QUARANTINED = "quarantined"  # a session must confirm it: a great jump, or after a restore
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def classify(stream: Stream, seq: int, digest: bytes, *, authenticated: bool) ->
 
     authenticated: it came in a session or over a polled bus, not as an unacknowledged advert.
     """
+    if stream.held and not authenticated:
+        return QUARANTINED  # a restored watermark is old: a recording would seem new
     if seq > stream.last_seq:
         if seq - stream.last_seq > JUMP_LIMIT and not authenticated:
             return QUARANTINED
@@ -158,7 +160,8 @@ class Ingest:
     def _by_told_epoch(self, heard: Heard, node: Node) -> Outcome | None:
         """Try the epoch that the node's owner in the group has named, if it has."""
         candidate = self.elsewhere.candidate(node)
-        if candidate is None:
+        newest = self._ledger.newest_stream(node.node_id)
+        if candidate is None or (newest is not None and newest.held):
             return None
         try:
             seq, plaintext, reading = self._open(heard, candidate)
@@ -225,7 +228,7 @@ class Ingest:
                     last_seq=stream.last_seq,
                     adapter=heard.adapter,
                 )
-            if kind == QUARANTINED:
+            if kind == QUARANTINED and not stream.held:
                 self.suspect.add(stream.node.node_id)
         else:
             self._ledger.count(DUPLICATE, stream.node.node_no)
@@ -273,6 +276,7 @@ class Ingest:
                     self._ledger.open_tail(old, self._clock.now())
                 stream = self._ledger.begin_stream(node, epoch)
                 self._guard.forgive(_address_text(node))  # it was itself, with a new key
+            self._ledger.release(node)
             if last_seq > stream.last_seq:
                 stream.gaps.append(Gap(stream.last_seq + 1, last_seq))
                 stream.last_seq = last_seq

@@ -168,6 +168,8 @@ class Leases:
         if gateway == self._gateway:
             if claims.run == self._run:
                 self._confirm(claims.number)
+            for node, number in claims.generations.items():
+                self.seen(node, number)
             return
         run, number = self._newest.get(gateway, ("", 0))
         if claims.run == run and claims.number <= number:
@@ -180,6 +182,11 @@ class Leases:
                 state.others.pop(gateway, None)
             else:
                 self._contend(state, gateway, generation, now_ms, claims.lease_ms)
+
+    def seen(self, node: str, generation: int) -> None:
+        """A generation stands somewhere at the broker: a restored store may not know of it."""
+        if (state := self._nodes.get(node)) is not None:
+            state.generation = max(state.generation, generation)
 
     def _confirm(self, number: int) -> None:
         """An own message has come back: what it claims is in force, from when it was made."""

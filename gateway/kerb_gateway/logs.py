@@ -19,7 +19,11 @@ _SPOKEN_FOR = ("pymodbus",)
 WARNINGS = frozenset(
     {
         "a reader pins the write-ahead log",
+        "a restore was cut short: the old database stands",
         "advert refused",
+        "backup failed",
+        "backup restored",
+        "dead letters dropped",
         "adverts dropped: queue full",
         "broker has no room",
         "broker does not speak MQTT 5, trying 3.1.1",

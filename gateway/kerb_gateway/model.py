@@ -82,6 +82,7 @@ class Stream:
     tail_no: int | None = None  # the loss_no of the open-ended loss that stands
     tail_seq: int = 0  # its first number
     backlog: int | None = None  # unacknowledged records, as the node's last advert said
+    held: bool = False  # restored: no advert is believed before the node has said its number
     elsewhere: int = 0  # numbers that another gateway has delivered, never stored here
 
     @cached_property
@@ -170,18 +171,24 @@ class Payloads(Protocol):
         """A message that was made before, marked as sent once more on request."""
 
     def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
-        """A message that takes a loss record back; fields: its range, reason and mark."""
+        """A message that takes a loss record back; fields: its range, reason and mark.
+
+        gw_epoch: the one that the loss was said with, if it is not the present one.
+        """
 
     def dropped(
         self, reading: tuple[Origin, int] | None, fields: dict[str, Any]
     ) -> tuple[str, bytes]:
-        """A message that says which dead letter a person gave up."""
+        """A message that says which dead letter was given up."""
 
     def result(self, node_id: str, result: dict[str, Any]) -> tuple[str, bytes]:
         """A command result's message."""
 
     def alarm(self, node_id: str, alarm: dict[str, Any]) -> tuple[str, bytes]:
         """An alarm's message."""
+
+    def restored(self, fields: dict[str, Any]) -> tuple[str, bytes]:
+        """The message that says that a backup was restored, and which gw_epochs are over."""
 
     def anchor(self, anchor: dict[str, Any]) -> tuple[str, bytes]:
         """The message that ties a boot of the gateway to wall time."""

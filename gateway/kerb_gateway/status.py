@@ -120,6 +120,7 @@ _NEVER: dict[str, Any] = {
     "lost": 0,
     "backlog": None,
     "tail": False,
+    "held": False,
 }
 
 
@@ -133,4 +134,5 @@ def _account(stream: Stream, now_ms: int) -> dict[str, Any]:
         "lost": stream.lost,
         "backlog": stream.backlog,
         "tail": stream.tail_no is not None,
+        "held": stream.held,
     }

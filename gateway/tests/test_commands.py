@@ -13,6 +13,7 @@ import pytest
 from kerb_gateway.commands import Commands, Malformed, parse
 from kerb_gateway.errors import LinkError
 from kerb_gateway.model import Node
+from kerb_gateway.store.restore import restore
 from kerb_wire import registers
 from parts import LAMP_ID, TOPICS, Parts, log
 
@@ -184,6 +185,66 @@ def test_a_lost_answer_is_settled_by_the_lamps_own_word(tmp_path: Path) -> None:
         assert lamp.applied == [1]
         await commands._accept(Message(payload("two")))
         assert await again.column("select max(command_no) from commands") == [2]
+        await again.store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_what_was_open_in_a_restored_backup_is_settled_and_never_applied(
+    tmp_path: Path, arrived: bool
+) -> None:
+    """The lamp may have got it after the backup: it is asked, with no life left to the command."""
+
+    async def story() -> None:
+        path = tmp_path / "g.sqlite"
+        parts = await Parts.open(path)
+        lamp = LampInMemory()
+        commands = commands_of(parts, lamp)
+        await commands._accept(Message(payload("one")))
+        await parts.store.copy_to(tmp_path / "copy", lambda *_: None)
+        if arrived:
+            await commands._carry()
+            await asyncio.gather(*commands._tasks)
+        await parts.store.close()
+        path.write_bytes(b"rubbish")  # it can say nothing of what became of the command
+        restore(path, tmp_path / "copy", {})
+        again = await Parts.open(path)
+        commands = commands_of(again, lamp)
+        await commands.resume()
+        (result,) = await until(again, commands, lambda results: len(results) >= 1)
+        assert result["result"] == ("applied" if arrived else "expired")
+        assert result["restored"] is True
+        assert lamp.applied == [1] * arrived
+        await commands._accept(Message(payload("two")))
+        (number,) = await again.column("select max(command_no) from commands")
+        assert number > 65536
+        await again.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_restore_forgets_no_command_of_the_database_that_goes(tmp_path: Path) -> None:
+    async def story() -> None:
+        path = tmp_path / "g.sqlite"
+        parts = await Parts.open(path)
+        lamp = LampInMemory()
+        commands = commands_of(parts, lamp)
+        await commands._accept(Message(payload("one")))
+        await parts.store.copy_to(tmp_path / "copy", lambda *_: None)
+        await until(parts, commands, lambda results: len(results) >= 1)
+        lamp.deaf = True
+        await commands._accept(Message(payload("two")))
+        await parts.store.close()
+        restore(path, tmp_path / "copy", {})
+        again = await Parts.open(path)
+        lamp.deaf = False
+        commands = commands_of(again, lamp)
+        await commands.resume()
+        await commands._accept(Message(payload("one")))  # repeated: it has had its result
+        (result,) = await until(again, commands, lambda results: len(results) >= 1)
+        assert (result["command_id"], result["result"]) == ("two", "expired")
+        assert lamp.applied == [1]
         await again.store.close()
 
     asyncio.run(story())

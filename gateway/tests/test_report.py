@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kerb_gateway.model import Loss
+from kerb_gateway.store import report
 from kerb_tools import losses
 from kerb_wire import records
 from parts import NODE_ID, Parts, heard
@@ -105,6 +106,30 @@ def test_mistakes_get_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     asyncio.run(story(tmp_path / "gateway.sqlite"))
     status, out = run(capsys, str(tmp_path), "--node", "nobody")
     assert (status, "no such node" in out) == (2, True)
+
+
+def test_since_goes_by_the_clock_that_never_jumps(tmp_path: Path) -> None:
+    """What was declared before NTP came is dated by the boot's anchor, not by the wrong clock."""
+    asyncio.run(story(tmp_path / "gateway.sqlite"))
+    with sqlite3.connect(tmp_path / "gateway.sqlite") as db:
+        db.execute("delete from gateway_boots")
+        db.execute("insert into gateway_boots values (1, 'one', 0)")
+        db.execute("insert into clock_anchors values (9, 1, 50000, 1800000050000, 10)")
+        db.execute(
+            "update losses set boot_id = 'one', boottime_ms = 20000, wall_ms = 5, "
+            "wall_quality = 'none' where loss_no = 1"
+        )
+        db.execute(
+            "update losses set boot_id = 'two', wall_ms = 6, wall_quality = 'none' "
+            "where loss_no = 2"
+        )
+    with report.opened(tmp_path / "gateway.sqlite") as connection:
+        first, second = report.losses(connection)
+        assert (first.wall_ms, first.wall_quality) == (1800000020000, "anchored")
+        assert (second.wall_ms, second.wall_quality) == (6, "none")
+        since = report.losses(connection, None, 1800000020001)
+        assert [row.wall_quality for row in since] == ["none"]  # of unknown time: never left out
+        assert len(report.losses(connection, None, 1800000020000)) == 2
 
 
 def test_since_takes_spans_and_times() -> None:

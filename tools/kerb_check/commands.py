@@ -41,6 +41,10 @@ def _distinct_results(results: list[dict[str, Any]]) -> dict[str, list[dict[str,
         plain = {name: result[name] for name in result if name not in ("t_s", "replayed")}
         if plain not in grouped[result["command_id"]]:
             grouped[result["command_id"]].append(plain)
+    for command_id, several in grouped.items():
+        # A restored gateway settles what its backup had open; who had a result before keeps it.
+        first = [one for one in several if not one.get("restored")]
+        grouped[command_id] = first or several
     return grouped
 
 

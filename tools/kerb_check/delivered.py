@@ -24,6 +24,7 @@ class Delivered:
     dropped: list[Dropped] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     availability: list[str] = field(default_factory=list)
+    over: set[tuple[str, str]] = field(default_factory=set)  # (gateway, gw_epoch) before a restore
 
 
 def read(path: Path) -> Delivered:
@@ -66,6 +67,8 @@ def _sort(delivered: Delivered, row: dict[str, Any]) -> None:
     elif leaf == "event" and payload.get("kind") == "found":
         names = ("of", "node", "epoch", "first_seq", "last_seq")
         delivered.found.append(Found(*(payload[name] for name in names)))
+    elif leaf == "event" and payload.get("kind") == "restored":
+        delivered.over |= {(gateway, one) for one in payload["before"]}
     elif leaf == "event" and payload.get("kind") == "dropped" and payload["seq"] is not None:
         identity = Identity(payload["node"], payload["epoch"], payload["seq"])
         delivered.dropped.append(Dropped(identity))

@@ -93,7 +93,7 @@ def _arrivals(sets: Sets, result: Comparison) -> None:
         replayed = reading.content.get("replayed")  # on request, long after its turn
         result.by_replay += bool(replayed)
         number = None if replayed else reading.content.get("outbox_no")
-        topic = reading.extra["topic"]
+        topic = f"{reading.extra['topic']} {reading.content.get('gw_epoch')}"
         if number is not None:
             if topic in newest and number < newest[topic][0]:
                 result.findings.append(
@@ -119,7 +119,9 @@ def _repeats(reading: Reading, mine: dict[Identity, Reading], result: Comparison
         result.duplicates += 1
     # Between gateways one may have it by advert, which carries no time of the node.
     heard = "advert" in (first.content.get("via"), reading.content.get("via"))
-    before, times = (first, not heard) if again is None else (again, True)
+    # So may one gateway after a restore: it fetches again what it had heard.
+    known = again is not None and again.content.get("gw_epoch") == reading.content.get("gw_epoch")
+    before, times = again or first, known or not heard
     changed = differences(before.content, reading.content, times=times)
     if changed:
         result.findings.append(
@@ -164,7 +166,10 @@ def _against_database(sets: Sets, result: Comparison) -> None:
             for loss in takenback.standing(sets.delivered)
             if loss.reason in _GATEWAYS_OWN and sets.gateway(loss.gateway) == name
         ]
-        _against_one(database, arrived, result, given_up, gone=name in sets.gone())
+        restored = any(sets.gateway(gateway) == name for gateway, _ in sets.delivered.over)
+        _against_one(
+            database, arrived, result, given_up, gone=name in sets.gone(), restored=restored
+        )
 
 
 def _against_one(
@@ -174,6 +179,7 @@ def _against_one(
     given_up: list[Loss],
     *,
     gone: bool,
+    restored: bool,
 ) -> None:
     stored: dict[Identity, Reading] = {}
     newest_live: dict[Stream, int] = {}
@@ -199,7 +205,10 @@ def _against_one(
                 Finding("not delivered", str(identity), "stored by the gateway, never arrived")
             )
             continue
-        changed = differences(reading.content, arrived.content, times=True)
+        # A restored gateway fetches again, with the node's time, what it had sent by advert.
+        via = reading.content.get("via"), arrived.content.get("via")
+        again = restored and via[0] != via[1] and "advert" in via
+        changed = differences(reading.content, arrived.content, times=not again)
         if changed:
             result.findings.append(
                 Finding("altered", str(identity), f"database against delivered: {changed}", True)

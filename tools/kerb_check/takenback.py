@@ -14,9 +14,19 @@ Unique = dict[Identity, Reading]
 
 
 def standing(delivered: Delivered) -> list[Loss]:
-    """Return the losses that were not taken back."""
+    """Return the losses that were not taken back, one by one or with their gw_epoch."""
     gone = {found.of for found in delivered.found}
-    return [loss for loss in delivered.losses if not loss.id or loss.id not in gone]
+    return [
+        loss
+        for loss in delivered.losses
+        if not loss.id or not (loss.id in gone or _is_over(loss, delivered))
+    ]
+
+
+def _is_over(loss: Loss, delivered: Delivered) -> bool:
+    """Tell whether it is a tail of a gw_epoch that a restore has ended: the next one says anew."""
+    parts = loss.id.split("/")
+    return loss.reason == TAIL and len(parts) > 4 and (loss.gateway, parts[4]) in delivered.over
 
 
 def check(delivered: Delivered, unique: Unique) -> list[Finding]:

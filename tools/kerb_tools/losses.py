@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
         "--since",
         metavar="T",
         type=lambda text: since_wall_ms(text, time.time()),
-        help="only losses declared since: 30m, 6h, 2d, or 2026-03-01T12:00",
+        help="only losses declared since: 30m, 6h, 2d, or 2026-03-01T12:00; by the gateway's "
+        "clock that never jumps where an anchor ties it to wall time; of unknown time: all",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for programs")
     chosen = parser.parse_args(arguments)
@@ -133,4 +134,5 @@ def _when(loss: report.LossRow) -> str:
         return "unknown"
     moment = datetime.datetime.fromtimestamp(loss.wall_ms / 1000, datetime.UTC)
     text = moment.strftime("%Y-%m-%d %H:%M:%SZ")
-    return text if loss.wall_quality == "ntp" else f"{text}?"  # nobody keeps the clock right
+    known = loss.wall_quality in ("ntp", "anchored")
+    return text if known else f"{text}?"  # nobody keeps the clock right

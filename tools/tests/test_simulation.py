@@ -24,6 +24,7 @@ _DENSE = Odds(
     disk_errors_a_year=500,
     full_disks_a_year=500,
     brownouts_a_year=150,
+    restores_a_year=600,
     partitions_a_year=3000,
     twin=0.05,
     tilted=0.6,
@@ -35,10 +36,11 @@ def street(seed: int, days: float = 0.3, gateways: int = 1) -> Street:
 
 
 def test_a_dense_day_takes_every_branch_and_nothing_is_found() -> None:
-    one = street(4, 2)
+    one = street(6, 2)
     finding = one.run()
     assert finding is None, "\n".join([*one.trace.tail(), str(finding)])
     assert one.houses[0].lives > 10
+    assert one.houses[0].judge.restores > 0
     assert one.houses[0].judge.arrived_rows > 2000
     missed = [name for name in BRANCHES if name not in one.coverage.taken]
     assert missed == []

@@ -66,11 +66,30 @@ class ReplayState(_Request, tag="replay.state"):
     replay_no: Number
 
 
+class Backup(_Request, tag="backup"):
+    """Begin to copy the database to a file that the gateway's user can make."""
+
+    file: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+
+
+class BackupState(_Request, tag="backup.state"):
+    """How far the newest backup is."""
+
+
 class Status(_Request, tag="status"):
     """How the gateway is."""
 
 
-Request = ListLetters | ReplayLetters | DropLetters | ReplayRows | ReplayState | Status
+Request = (
+    ListLetters
+    | ReplayLetters
+    | DropLetters
+    | ReplayRows
+    | ReplayState
+    | Backup
+    | BackupState
+    | Status
+)
 
 
 class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kerb_gateway.errors import StoreCorrupt, StoreError, StoreFull
-from kerb_gateway.store import quarantine
+from kerb_gateway.store import backup, install, quarantine
 from kerb_gateway.store.migrations import migrate
 
 Result = TypeVar("Result")
@@ -68,12 +68,22 @@ class Store:
         self._failed = asyncio.Event()
         self.gw_epoch = ""
         self.put_aside: Path | None = None  # where a damaged file lies, if there was one
+        self.restore_cut = False  # a restore did not come far enough: the old file stands
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="backup")
+        self._closing = False
+
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return self._path
 
     async def open(self) -> None:
         """Open or make the file at this schema; StoreError says what is in the way."""
         await self._run(self._open)
 
     def _open(self) -> None:
+        install.finish(self._path)
+        self.restore_cut = install.remove_staged(self._path)
         if quarantine.is_suspect(self._path) and not quarantine.is_sound(self._path):
             self.put_aside = quarantine.put_aside(self._path)
         try:
@@ -185,6 +195,17 @@ class Store:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
+    async def copy_to(self, file: Path, progress: backup.Progress) -> int:
+        """Make a backup beside all else; returns its bytes. CopyError, which hurts nothing here.
+
+        progress: called in another thread.
+        """
+        source = self._open_connection()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._copier, backup.take, source, self._path, file, progress, lambda: self._closing
+        )
+
     def wal_bytes(self) -> int:
         """Return the size of the write-ahead log; more than WAL_MAX_BYTES: somebody pins it."""
         wal = self._path.with_name(self._path.name + "-wal")
@@ -199,7 +220,10 @@ class Store:
         return self._connection
 
     async def close(self) -> None:
-        """Close the file; a clean close checkpoints the write-ahead log."""
+        """Close the file; a clean close checkpoints the write-ahead log, a backup ends."""
+        self._closing = True
+        await asyncio.get_running_loop().run_in_executor(self._copier, lambda: None)
+        self._copier.shutdown()
         await self._run(self._close)
         self._thread.shutdown()
 

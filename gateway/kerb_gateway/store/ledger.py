@@ -121,6 +121,9 @@ class Ledger:
         ):
             if stream_no in numbered:
                 numbered[stream_no].elsewhere = elsewhere
+        for (stream_no,) in await store.query("select stream_no from streams where held"):
+            if stream_no in numbered:
+                numbered[stream_no].held = True
         for stream in numbered.values():
             stream.written_gaps = stream.ranges()
         await ledger._load_tails(numbered)
@@ -291,18 +294,42 @@ class Ledger:
         return self._next_outbox - 1
 
     def add_found(
-        self, origin: Origin, first_seq: int, last_seq: int, reason: str, mark: int
+        self,
+        origin: Origin,
+        first_seq: int,
+        last_seq: int,
+        reason: str,
+        mark: int,
+        gw_epoch: str | None = None,
     ) -> None:
         """Take a loss record back: its numbers are accounted for in another way now.
 
-        mark: the loss_no of a tail, the number of a dead letter.
+        mark: the loss_no of a tail, the number of a dead letter; gw_epoch: the one that the loss
+        was said with, if a restore may have ended it since.
         """
-        fields = {"first_seq": first_seq, "last_seq": last_seq, "reason": reason, "mark": mark}
+        fields: dict[str, Any] = {"first_seq": first_seq, "last_seq": last_seq}
+        fields |= {"reason": reason, "mark": mark, "gw_epoch": gw_epoch}
         self._send(MESSAGE, None, *self._payloads.found(origin, fields))
 
     def add_dropped(self, reading: tuple[Origin, int] | None, fields: dict[str, Any]) -> None:
-        """Say upstream that a person gave up a dead letter."""
+        """Say upstream that a dead letter was given up."""
         self._send(MESSAGE, None, *self._payloads.dropped(reading, fields))
+
+    def add_restored(self, fields: dict[str, Any], tails: Iterable[int]) -> None:
+        """Say upstream that this is a restored backup, and again which tails stand.
+
+        tails: the loss_no of each.
+        """
+        self._send(MESSAGE, None, *self._payloads.restored(fields))
+        for loss_no in tails:
+            self._send(LOSS, loss_no)
+
+    def release(self, node: Node) -> None:
+        """Believe adverts of a node again: an authenticated exchange has told its number."""
+        mine = [one for one in self.streams.values() if one.node is node and one.held]
+        for stream in mine:
+            stream.held = False
+            self.add(("update streams set held = 0 where stream_no = ?", [stream.stream_no]))
 
     def add_alarm(self, where: str, alarm: dict[str, Any]) -> None:
         """Append an alarm's outbox row; where: a node_id, or "gateway"."""

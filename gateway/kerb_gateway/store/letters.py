@@ -10,15 +10,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from kerb_gateway.clock import Clock
 from kerb_gateway.model import Origin
-from kerb_gateway.store.database import Store
+from kerb_gateway.store.database import Many, Store
 from kerb_gateway.store.ledger import Ledger
-from kerb_gateway.store.outbox import READING, reading_in
+from kerb_gateway.store.outbox import READING, gw_epoch_in, reading_in
 
 REPLAYED = "replayed"
 DROPPED = "dropped"
+BITE = 200  # letters that one transaction gives up
+KEEPER = "retention"  # who drops letters when there are too many
+NUMBER_MAX = 2**53 - 1
 _COLUMNS = "outbox_no, kind, row_no, topic, payload, reason"
+
+
+_COUNT_GIVEN_UP = (
+    "update streams set given_up = given_up + 1 where node_no = "
+    "(select node_no from nodes where node_id = ?) and epoch = ?"
+)
+
+
+class _Kind(msgspec.Struct):
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,8 @@ class Letters:
         )
         if letter.reading is not None:
             origin, seq = letter.reading
-            self._ledger.add_found(origin, seq, seq, "refused", letter.outbox_no)
+            said_with = gw_epoch_in(letter.payload)
+            self._ledger.add_found(origin, seq, seq, "refused", letter.outbox_no, said_with)
         self._end(letter, REPLAYED, who, None, new_no)
         return new_no
 
@@ -106,6 +122,42 @@ class Letters:
             },
         )
         self._end(letter, DROPPED, who, why, None)
+
+    async def give_up(self, count: int, why: str) -> int:
+        """Give the oldest up, at most BITE; returns how many. Durable with the next commit.
+
+        Upstream is told as of any dropped letter, but for a letter that itself only says so: a
+        broker that refuses those would get one more for each.
+        """
+        letters = await self.between(0, NUMBER_MAX, min(count, BITE))
+        for letter in letters:
+            if says_dropped(letter):
+                self._ledger.add(
+                    ("delete from dead_letters where outbox_no = ?", [letter.outbox_no])
+                )
+                self._end(letter, DROPPED, KEEPER, why, None)
+            else:
+                self.drop(letter, KEEPER, why)
+            self._ledger.count("dead letter given up: no room")
+        return len(letters)
+
+    async def forget(self, keep: int) -> int:
+        """Let the next commit remove the oldest rows about letters that ended, beyond `keep`.
+
+        What they say of readings goes on counting, as a number of their stream. Returns how many.
+        """
+        rows = await self._store.query(
+            "select outbox_no, ended, kind, node, epoch from ended_letters where outbox_no <= "
+            "(select outbox_no from ended_letters order by outbox_no desc limit 1 offset ?) "
+            "order by outbox_no limit ?",
+            [keep, BITE],
+        )
+        gone = [[row[3], row[4]] for row in rows if row[1:3] == (DROPPED, READING)]
+        if gone:
+            self._ledger.add(Many(_COUNT_GIVEN_UP, gone))
+        if rows:
+            self._ledger.add(("delete from ended_letters where outbox_no <= ?", [rows[-1][0]]))
+        return len(rows)
 
     def _end(
         self, letter: Letter, ended: str, who: str, why: str | None, new_no: int | None
@@ -142,6 +194,14 @@ class Letters:
             )
         )
         self._ledger.count(f"dead letter {ended}")
+
+
+def says_dropped(letter: Letter) -> bool:
+    """Tell whether it is the record of a letter that was dropped."""
+    try:
+        return msgspec.json.decode(letter.payload, type=_Kind).kind == DROPPED
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 def described(letter: Letter) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import sqlite3
 
 from sqlite_utils import Database, Migrations
 
+APPLICATION_ID = 0x4B455242  # "KERB": whose file it is, in the header of the file
+
 migrations = Migrations("kerb_gateway")
 
 
@@ -181,6 +183,18 @@ def m006_operator(db: Database) -> None:
     )
     db.table("replays").create_index(["command_id"], unique=True)
     db.table("silences").create({"stream_no": int, "silent_s": int}, pk="stream_no")
+
+
+@migrations()
+def m007_restore(db: Database) -> None:
+    """Whose file it is; counters in doubt after a restore; restores; letters that had to go."""
+    db.execute(f"pragma application_id = {APPLICATION_ID}")
+    db.table("streams").add_column("held", int, not_null_default=0)
+    db.table("streams").add_column("given_up", int, not_null_default=0)
+    db.table("restores").create(
+        {"restore_no": int, "gw_epoch": str, "before": str, "aside": str, "said": int},
+        pk="restore_no",
+    )
 
 
 def _readings(db: Database) -> None:

@@ -43,6 +43,10 @@ class _Named(msgspec.Struct):
     seq: int
 
 
+class _Made(msgspec.Struct):
+    gw_epoch: str
+
+
 def reading_in(payload: bytes) -> tuple[Origin, int] | None:
     """Return (origin, seq) that a reading's message names, or None if it names none."""
     try:
@@ -50,6 +54,14 @@ def reading_in(payload: bytes) -> tuple[Origin, int] | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return Origin(named.node, named.epoch), named.seq
+
+
+def gw_epoch_in(payload: bytes) -> str | None:
+    """Return the gw_epoch that a reading's message was made with, or None if it names none."""
+    try:
+        return msgspec.json.decode(payload, type=_Made).gw_epoch
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
 def dead_letter(message: Outgoing, reason: str) -> Operation:

@@ -20,8 +20,10 @@ _DONE = "coalesce((select cast(value as integer) from meta where key = 'outbox_d
 
 @dataclass(frozen=True)
 class LossRow:
-    """A range that will never come; last_seq None: open-ended. wall_ms as good as its quality.
+    """A range that will never come; last_seq None: open-ended.
 
+    wall_ms as good as its quality: ntp, none, or anchored: what the clock said was not known to be
+    right then, and the boot's anchor has put it right since.
     closed_seq: the node's newest number when an open-ended one was taken back.
     """
 
@@ -77,16 +79,39 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 def losses(
     connection: sqlite3.Connection, node: str | None = None, since_wall_ms: int | None = None
 ) -> list[LossRow]:
-    """Return the declared losses, oldest first; those of unknown time are never left out."""
+    """Return the declared losses, oldest first; those of unknown time are never left out.
+
+    When one was declared is its time on the clock that never jumps, resolved by the nearest
+    anchor of that boot; only where there is none it is what the wall clock said.
+    """
     rows = connection.execute(
         "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason, l.closed_seq, "
-        "l.wall_ms, l.wall_quality "
+        "l.wall_ms, l.wall_quality, l.boot_id, l.boottime_ms "
         "from losses l join streams s using (stream_no) join nodes n using (node_no) "
-        "where (:node is null or n.node_id = :node) and (:since is null or l.wall_ms is null "
-        "or l.wall_quality = 'none' or l.wall_ms >= :since) order by l.loss_no",
-        {"node": node, "since": since_wall_ms},
+        "where :node is null or n.node_id = :node order by l.loss_no",
+        {"node": node},
     )
-    return [LossRow(*row) for row in rows]
+    anchors = _anchors(connection)
+    found = []
+    for node_id, epoch, first, last, reason, closed, wall_ms, quality, boot_id, at_ms in rows:
+        if quality != "ntp" and boot_id in anchors:
+            then_ms, right_ms = min(anchors[boot_id], key=lambda one: abs(one[0] - at_ms))
+            wall_ms, quality = right_ms + at_ms - then_ms, "anchored"
+        known = wall_ms is not None and quality in ("ntp", "anchored")
+        if since_wall_ms is None or not known or wall_ms >= since_wall_ms:
+            found.append(LossRow(node_id, epoch, first, last, reason, closed, wall_ms, quality))
+    return found
+
+
+def _anchors(connection: sqlite3.Connection) -> dict[str, list[tuple[int, int]]]:
+    """Return the pairs (boottime_ms, wall_ms) that are known of each boot."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for boot_id, boottime_ms, wall_ms in connection.execute(
+        "select boot_id, boottime_ms, wall_ms from clock_anchors "
+        "join gateway_boots using (gateway_boot_no)"
+    ):
+        found.setdefault(boot_id, []).append((boottime_ms, wall_ms))
+    return found
 
 
 def streams(connection: sqlite3.Connection, node: str | None = None) -> list[StreamRow]:
@@ -109,7 +134,7 @@ def streams(connection: sqlite3.Connection, node: str | None = None) -> list[Str
     found = []
     for row in rows:
         waits = queued.get(row["stream_no"], 0)
-        dead = refused.get((row["node_id"], row["epoch"]), 0)
+        dead = refused.get((row["node_id"], row["epoch"]), 0) + row["given_up"]
         found.append(
             StreamRow(
                 row["node_id"],

@@ -1,8 +1,9 @@
 """Bounds the database by age and by size: the oldest delivered rows go first.
 
-Rule: what was not delivered goes only when the size leaves no choice, and is declared lost in the
-transaction that removes it. Age is counted in hours that the gateway has lived, never in wall
-time: time that the machine was off makes rows stay longer, never shorter.
+Rule: a dead letter that goes is said upstream; what was not delivered goes only when the size
+leaves no choice, and is declared lost in the transaction that removes it. Age is counted in hours
+that the gateway has lived, never in wall time: time that the machine was off makes rows stay
+longer, never shorter.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from kerb_gateway.clock import Clock
 from kerb_gateway.model import Loss
 from kerb_gateway.store.database import WAL_MAX_BYTES, Many, Store
 from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.letters import BITE, Letters
 
 HOUR_S = 3600.0
 _BITE_ROWS = 5000  # rows that one transaction removes
@@ -35,8 +37,15 @@ class Retention:
         commit: Callable[[], Awaitable[None]],
         keep_s: float,
         max_bytes: int,
+        letters: Letters | None = None,
+        keep_letters: int = 10000,
     ) -> None:
-        """commit: commits what the ledger holds, in turn with everybody else; StoreFull."""
+        """commit: commits what the ledger holds, in turn with everybody else; StoreFull.
+
+        letters: the dead letters; at most keep_letters stay, and as many rows about ended ones.
+        """
+        self._letters = letters or Letters(store, ledger, clock)
+        self._keep_letters = keep_letters
         self._commit = commit
         self._store = store
         self._ledger = ledger
@@ -60,6 +69,7 @@ class Retention:
             ]
         )
         await self._by_age(lived_s)
+        await self._too_many_letters()
         await self._by_size()
         self._look_at_wal()
 
@@ -105,15 +115,38 @@ class Retention:
             await self._remove(*hour, "age")
 
     async def _by_size(self) -> None:
-        """Remove hour by hour; less than an hour of readings is left to the next time."""
+        """Remove hour by hour; less than an hour of readings is left to the next time.
+
+        What was delivered goes first, then dead letters, then what was not delivered.
+        """
         while await self.used_bytes() > self._max_bytes:
             hours = await self._hours("order by hour_no limit 1")
+            undelivered = not hours or hours[0][2] > self._ledger.outbox.done
+            if undelivered and await self._drop_letters(BITE, "no room on the disk"):
+                continue
             if not hours:
                 return
             hour_no, reading_no, outbox_no = hours[0]
-            if outbox_no > self._ledger.outbox.done:
+            if undelivered:
                 await self._give_up(outbox_no)
             await self._remove(hour_no, reading_no, outbox_no, "size")
+
+    async def _too_many_letters(self) -> None:
+        """Keep so many dead letters, and so many rows about those that ended."""
+        while (surplus := await self._letters.count() - self._keep_letters) > 0:
+            why = f"more than {self._keep_letters} dead letters"
+            if not await self._drop_letters(surplus, why):
+                return
+        while await self._letters.forget(self._keep_letters):
+            await self._commit()
+
+    async def _drop_letters(self, count: int, why: str) -> int:
+        """Give up the oldest dead letters, a bite of them, with their records."""
+        given_up = await self._letters.give_up(count, why)
+        if given_up:
+            await self._commit()
+            self._log("dead letters dropped", letters=given_up, why=why)
+        return given_up
 
     async def _hours(self, condition: str, *parameters: Any) -> list[tuple[int, int, int]]:
         rows = await self._store.query(

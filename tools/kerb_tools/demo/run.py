@@ -144,6 +144,10 @@ class Demo:
         process.kill()
         await process.wait()
 
+    async def stop_gateway(self, name: str | None = None) -> None:
+        """End a gateway's process as its operator does; None: the first."""
+        await _end(self._running[name or self.street.gateways[0]])
+
     async def _start(
         self, module: str, *arguments: str, log: Path | None = None
     ) -> asyncio.subprocess.Process:

@@ -1,6 +1,6 @@
 """What became of each number of a stream at one gateway, and what one transaction has brought.
 
-Rule: flags are only ever added.
+Rule: flags are only ever added, but for what a restored gateway has forgotten.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ class Book:
     top_seq: int = 0  # highest number that was stored or declared lost
     top_s: float = 0.0  # when it was stored
     settled_seq: int = 0  # everything up to here has arrived or is declared lost
+    heard_seq: int = 0  # what was stored before a restore is a recording when it comes live again
+
+    lost_before: set[int] = field(default_factory=set)  # declared, and forgotten by a restore
 
     def of(self, seq: int) -> int:
         """Return what is known of a number."""

@@ -48,6 +48,7 @@ class Odds:
     reboots_a_year: float = 40
     stops_a_year: float = 40
     full_disks_a_year: float = 60
+    restores_a_year: float = 15  # a backup, and up to days later its restore
     # a group of gateways
     partitions_a_year: float = 200  # one loses its way to the broker, others do not
     deaths_a_year: float = 25  # one is off for hours or days

@@ -39,6 +39,12 @@ class CommandBook:
         if expires_ms is not None:
             self._lives[number] = (self._house.machine.boot_id, expires_ms)
 
+    def restored(self) -> None:
+        """What was open when a backup came back has no life any more."""
+        for number, command_id in self._ids.items():
+            if self._results.get(command_id) is None and number in self._lives:
+                self._lives[number] = ("a boot that is over", 0)
+
     def ended_at_lamp(self, node: str, number: int, outcome: str) -> None:
         """A lamp has acted on a number, or refused to."""
         self._house.trace.note(f"lamp {node} {number} {outcome}")

@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kerb_gateway.store import restore
+
 from kerb_tools.simulate.timeline import Crash
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Disk(sqlite3.Connection):
         self._house = house
         self._seen: list[tuple[Any, ...]] = []
         self._fault = ""
+        self._blind = False
         self.broken = False  # an error was reported: the process must end
         self._changes = 0
         self._tries = 0
@@ -62,7 +65,8 @@ class Disk(sqlite3.Connection):
         self.create_function("kerb_seen", -1, self._see)
 
     def _see(self, *row: Any) -> None:
-        self._seen.append(row)
+        if not self._blind:
+            self._seen.append(row)
 
     def watch(self) -> None:
         """See every row that the gateway's tables get or lose."""
@@ -86,10 +90,26 @@ class Disk(sqlite3.Connection):
         if self.in_transaction:
             super().execute("rollback")
 
+    def copy(self) -> sqlite3.Connection:
+        """Return a backup."""
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        self.backup(copy)
+        return copy
+
+    def restore(self, copy: sqlite3.Connection) -> None:
+        """Be what a backup was, made the beginning of a new gw_epoch by the gateway's own code."""
+        self.close()
+        present = restore.facts(self)
+        copy.backup(self)
+        self._blind = True  # what is taken along was seen before; a restore meets no fault
+        restore.prepare(self, present, "")
+        self._blind = False
+
     @property
     def is_full(self) -> bool:
         """Whether there is no room now."""
-        return self._room_until_s < self._house.timeline.now_s < self.full_until_s
+        now_s = self._house.timeline.now_s
+        return not self._blind and self._room_until_s < now_s < self.full_until_s
 
     def arm(self, fault: str) -> None:
         """Let the next COMMIT meet this fault."""
@@ -104,7 +124,7 @@ class Disk(sqlite3.Connection):
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:  # type: ignore[override]
         """Run a statement; a COMMIT of anything may fail or be the process's last word."""
-        if sql == "commit" and self.total_changes > self._changes:
+        if sql == "commit" and not self._blind and self.total_changes > self._changes:
             return self._commit()
         if sql.startswith("begin"):
             self._changes = self.total_changes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,6 +37,17 @@ class Found(SystemExit):
         self.finding = finding
 
 
+@dataclass
+class Memory:
+    """What is known when a backup is taken."""
+
+    restores: int
+    books: dict[tuple[str, int], tuple[bytes, int, float, int]]
+    streams: dict[int, Book]
+    waiting: dict[int, tuple[Any, ...]]
+    numbers: dict[tuple[Any, ...], deque[int]]
+
+
 class Judge:
     """Sees everything, decides nothing of the run but its end."""
 
@@ -48,7 +60,9 @@ class Judge:
         self._streams: dict[int, Book] = {}
         self._waiting: dict[int, tuple[Any, ...]] = {}  # outbox_no -> what must arrive
         self._numbers: dict[tuple[Any, ...], deque[int]] = {}  # the same, the other way round
-        self._newest_no = 0
+        self._newest_no: dict[str, int] = {}  # of each gw_epoch
+        self._gw_epoch = ""
+        self.restores = 0
         self.arrived_rows = 0
         self.repeated_rows = 0
         self.lost_rows = 0
@@ -100,6 +114,8 @@ class Judge:
         if live and answer == "accepted" and seq - stream.last_seq > JUMP_LIMIT:
             self.found("a jump was believed", name, f"after {stream.last_seq}")
         book = self._book(stream.node.node_id, stream.epoch)
+        if live and answer == "accepted" and seq <= book.heard_seq:
+            self.found("a recording was believed", name, "it was stored before the restore")
         young = self._street.timeline.now_s - book.top_s < _YOUNG_S
         if answer == "replay" and seq == book.top_seq and book.of(seq) & STORED and young:
             self.found("a repetition was taken for a replay", name)
@@ -170,7 +186,7 @@ class Judge:
         book = self._streams[stream_no]
         batch.losses[number] = ("loss", book.node, book.epoch, first, last, why)
         if last is None:
-            if any(seq >= first and book.of(seq) for seq in range(first, len(book.flags))):
+            if any(book.of(seq) & ~ARRIVED for seq in range(first, len(book.flags))):
                 self.found("tail begins too early", f"{book.node}/{book.epoch}/{first}")
             return
         for seq in range(first, last + 1):
@@ -201,17 +217,37 @@ class Judge:
         topic: str | None,
         payload: bytes | None,
     ) -> None:
-        if outbox_no <= self._newest_no:
-            self.found("outbox number used again", str(outbox_no), f"{self._newest_no} was used")
-        self._newest_no = outbox_no
+        newest_no = self._newest_no.get(self._epoch(), 0)
+        if outbox_no <= newest_no:
+            self.found("outbox number used again", str(outbox_no), f"{newest_no} was used")
+        self._newest_no[self._gw_epoch] = outbox_no
         if kind == "reading":
             if row_no not in batch.readings:
                 self.found("outbox row without its reading", str(outbox_no))
             self._waiting[outbox_no] = ("reading", *batch.readings.pop(row_no or 0))
             return
-        key = batch.losses[row_no or 0] if kind == "loss" else self._message(topic, payload)
+        if kind == "loss":
+            key = batch.losses.get(row_no or 0) or self._said_again(row_no)
+        else:
+            key = self._message(topic, payload)
         self._waiting[outbox_no] = key
         self._numbers.setdefault(key, deque()).append(outbox_no)
+
+    def _epoch(self) -> str:
+        """Return the gw_epoch of the rows that come."""
+        if not self._gw_epoch:
+            rows = self._house.disk.execute("select value from meta where key = 'gw_epoch'")
+            self._gw_epoch = rows.fetchone()[0]
+        return self._gw_epoch
+
+    def _said_again(self, loss_no: int | None) -> tuple[Any, ...]:
+        """Return what a loss that was stored before must arrive as: a tail, after a restore."""
+        rows = self._house.disk.execute(
+            "select n.node_id, s.epoch, l.first_seq, l.last_seq, l.reason from losses l join "
+            "streams s using (stream_no) join nodes n using (node_no) where l.loss_no = ?",
+            [loss_no],
+        )
+        return ("loss", *rows.fetchone())
 
     def _message(self, topic: str | None, payload: bytes | None) -> tuple[Any, ...]:
         """Take a row that carries its whole message; returns what it must arrive as."""
@@ -246,6 +282,35 @@ class Judge:
         if entry is not None and not (entry[0] == "reading" and entry[1].of(entry[2]) & LOST):
             self.found("undelivered row removed", f"outbox row {number}", str(entry[0]))
 
+    # --- a backup ---
+
+    def remember(self) -> Memory:
+        """Return what is known now."""
+        books = {
+            key: (bytes(book.flags), book.top_seq, book.top_s, book.settled_seq)
+            for key, book in self._books.items()
+        }
+        numbers = {key: deque(waiting) for key, waiting in self._numbers.items()}
+        return Memory(self.restores, books, dict(self._streams), dict(self._waiting), numbers)
+
+    def restored(self, memory: Memory) -> None:
+        """The gateway knows what it knew then; what has arrived has arrived."""
+        self.restores += 1
+        self._gw_epoch = ""
+        for key, book in self._books.items():
+            flags, top_seq, top_s, settled_seq = memory.books.get(key, (b"", 0, 0.0, 0))
+            arrived = bytearray(flag & ARRIVED for flag in book.flags)
+            for seq, flag in enumerate(flags):
+                arrived[seq] |= flag
+            book.lost_before |= {seq for seq, flag in enumerate(book.flags) if flag & LOST}
+            book.heard_seq = max(book.heard_seq, book.top_seq)
+            book.flags, book.top_seq = arrived, top_seq
+            book.top_s, book.settled_seq = top_s, settled_seq
+        self._streams, self._waiting = dict(memory.streams), dict(memory.waiting)
+        gone: dict[tuple[Any, ...], deque[int]] = {key: deque() for key in self._numbers}
+        self._numbers = gone | {key: deque(rows) for key, rows in memory.numbers.items()}
+        self.commands.restored()
+
     # --- the broker ---
 
     def has_arrived(self, topic: str, payload: bytes) -> bool:
@@ -253,7 +318,7 @@ class Judge:
         message = _decode(payload)
         if isinstance(message, list):
             return any(self._is_known(one) for one in message)
-        if "seq" in message:
+        if _is_reading(message):
             return self._is_known(message)
         key = (
             _loss_key(message) if message.get("kind") == "loss" else (topic, _unnumbered(message))
@@ -269,7 +334,7 @@ class Judge:
         if isinstance(message, list):
             for one in message:
                 self._reading_arrived(one)
-        elif "seq" in message:
+        elif _is_reading(message):
             self._reading_arrived(message)
         else:
             self._street.trace.note(f"arrived {topic}")
@@ -349,7 +414,13 @@ class Judge:
     def settled(self, node: str, epoch: int, seq: int) -> bool:
         """Tell whether a number has arrived from here or is declared lost."""
         book = self._books.get((node, epoch))
-        return book is not None and bool(book.of(seq) & (ARRIVED | LOST))
+        if book is None:
+            return False
+        return bool(book.of(seq) & (ARRIVED | LOST)) or seq in book.lost_before
+
+
+def _is_reading(message: dict[str, Any]) -> bool:
+    return "seq" in message and message["kind"] != "dropped"
 
 
 def _loss_key(message: dict[str, Any]) -> tuple[Any, ...]:

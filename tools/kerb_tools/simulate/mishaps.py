@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kerb_tools.simulate import disk
 from kerb_tools.simulate.bin import Bin
+from kerb_tools.simulate.restores import Restores
 from kerb_tools.simulate.timeline import YEAR_S
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Mishaps:
         if self._street.grouped:
             self._every(odds.deaths_a_year, lambda: self._death(house))
             self._every(odds.partitions_a_year, lambda: self._partition(house))
+        restores = Restores(house)
+        self._every(odds.restores_a_year, restores.back_up, restores.random)
 
     def _node(self, node: Node) -> None:
         """Plan what befalls one node, and who misuses its adverts."""
@@ -78,17 +81,20 @@ class Mishaps:
             self._every(odds.replays_a_year / bins, partial(air.replay, node))
             self._every(odds.forgeries_a_year / bins, partial(air.forge, node))
 
-    def _every(self, a_year: float, call: Callable[[], None]) -> None:
+    def _every(
+        self, a_year: float, call: Callable[[], None], random: Random | None = None
+    ) -> None:
         if not a_year:
             return
+        chosen = random or self._random
 
         def happen() -> None:
             if self._street.calm:
                 return
-            self._street.timeline.after(self._random.expovariate(a_year / YEAR_S), happen)
+            self._street.timeline.after(chosen.expovariate(a_year / YEAR_S), happen)
             call()
 
-        self._street.timeline.after(self._random.expovariate(a_year / YEAR_S), happen)
+        self._street.timeline.after(chosen.expovariate(a_year / YEAR_S), happen)
 
     def _death(self, house: House) -> None:
         """Its machine is off for hours or days."""

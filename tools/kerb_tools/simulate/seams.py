@@ -25,7 +25,7 @@ from kerb_gateway import (
     timekeeper,
 )
 from kerb_gateway.links import modbus
-from kerb_gateway.store import database
+from kerb_gateway.store import database, restore
 
 from kerb_tools.simulate.bus import Answer
 from kerb_tools.simulate.coverage import Coverage
@@ -57,6 +57,7 @@ def exchanged(random: Random, open_bus: Callable[..., Any], coverage: Coverage) 
         (commands, "secrets", dice),
         (group, "secrets", dice),
         (database, "secrets", dice),
+        (restore, "secrets", dice),
         (modbus, "AsyncModbusSerialClient", open_bus),
         (modbus, "_ANSWERS", {method: Answer for method in modbus._ANSWERS}),
         (ingest, "classify", coverage.counting(ingest.classify)),

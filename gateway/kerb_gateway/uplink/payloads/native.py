@@ -79,10 +79,17 @@ class NativePayloads:
             }
         )
 
-    def _loss_id(self, origin: Origin, first: int, last: int | None, mark: int | None) -> str:
+    def _loss_id(
+        self,
+        origin: Origin,
+        first: int,
+        last: int | None,
+        mark: int | None,
+        gw_epoch: str | None = None,
+    ) -> str:
         """Return a loss's id; one that can be declared again for the same numbers has a mark."""
         id_ = f"loss/{origin.node_id}/{origin.epoch}/{first}-{'' if last is None else last}"
-        return id_ if mark is None else f"{id_}/{self._gw_epoch}/{mark}"
+        return id_ if mark is None else f"{id_}/{gw_epoch or self._gw_epoch}/{mark}"
 
     def numbered(self, payload: bytes, outbox_no: int) -> bytes:
         return _with(payload, {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no})
@@ -93,7 +100,7 @@ class NativePayloads:
     def found(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         node, first, last = origin.node_id, fields["first_seq"], fields["last_seq"]
         declared_last = last if fields["reason"] == "refused" else None
-        of = self._loss_id(origin, first, declared_last, fields["mark"])
+        of = self._loss_id(origin, first, declared_last, fields["mark"], fields.get("gw_epoch"))
         return self._topics.of(node, EVENT), _encode(
             {
                 "kind": "found",
@@ -128,6 +135,12 @@ class NativePayloads:
 
     def alarm(self, node_id: str, alarm: dict[str, Any]) -> tuple[str, bytes]:
         return self._topics.of(node_id, EVENT), _encode({"kind": "alarm", "node": node_id} | alarm)
+
+    def restored(self, fields: dict[str, Any]) -> tuple[str, bytes]:
+        base = {"kind": "restored", "id": f"restored/{self._gw_epoch}", "node": GATEWAY}
+        return self._topics.of(GATEWAY, EVENT), _encode(
+            base | {"gw_epoch": self._gw_epoch} | fields
+        )
 
     def anchor(self, anchor: dict[str, Any]) -> tuple[str, bytes]:
         base = {"kind": "anchor", "node": GATEWAY, "gw_epoch": self._gw_epoch}
