@@ -160,8 +160,7 @@ class Ingest:
     def _by_told_epoch(self, heard: Heard, node: Node) -> Outcome | None:
         """Try the epoch that the node's owner in the group has named, if it has."""
         candidate = self.elsewhere.candidate(node)
-        newest = self._ledger.newest_stream(node.node_id)
-        if candidate is None or (newest is not None and newest.held):
+        if candidate is None or node.node_id in self._ledger.held:
             return None
         try:
             seq, plaintext, reading = self._open(heard, candidate)

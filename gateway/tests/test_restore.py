@@ -22,7 +22,7 @@ from kerb_gateway.store import backup, install, restore
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.letters import Letters
-from parts import EPOCH, NODE_ID, Parts, heard, record
+from parts import EPOCH, LAMP_ID, NODE_ID, Parts, heard, record
 
 NAMES = {"site": "north", "gateway": "gw1"}
 
@@ -65,6 +65,7 @@ def test_recordings_are_not_believed_until_the_node_has_said_its_number(tmp_path
     async def story() -> None:
         parts = await back(await lived(tmp_path / "g.sqlite"))
         assert await hear(parts, 4, 5, 6, 7) == [ingest.QUARANTINED] * 4
+        assert parts.ledger.held == {NODE_ID, LAMP_ID}
         assert NODE_ID not in parts.ingest.suspect  # its flags can be read: no need to try blindly
         parts = await parts.again()  # a restart does not open the door
         assert await hear(parts, 4) == [ingest.QUARANTINED]

@@ -92,6 +92,7 @@ class Ledger:
         self.anchors = ClockAnchors()
         self.contacts = Contacts()
         self._newest: dict[str, Stream] = {}
+        self.held: set[str] = set()  # nodes that have not said their number since a restore
         self.counters: Counter[str] = Counter()
 
     @classmethod
@@ -121,6 +122,8 @@ class Ledger:
         ):
             if stream_no in numbered:
                 numbered[stream_no].elsewhere = elsewhere
+        held = await store.query("select node_id from nodes join held_nodes using (node_no)")
+        ledger.held = {row[0] for row in held}
         for (stream_no,) in await store.query("select stream_no from streams where held"):
             if stream_no in numbered:
                 numbered[stream_no].held = True
@@ -326,6 +329,10 @@ class Ledger:
 
     def release(self, node: Node) -> None:
         """Believe adverts of a node again: an authenticated exchange has told its number."""
+        if node.node_id not in self.held:
+            return
+        self.held.discard(node.node_id)
+        self.add(("delete from held_nodes where node_no = ?", [node.node_no]))
         mine = [one for one in self.streams.values() if one.node is node and one.held]
         for stream in mine:
             stream.held = False

@@ -190,6 +190,7 @@ def m007_restore(db: Database) -> None:
     """Whose file it is; counters in doubt after a restore; restores; letters that had to go."""
     db.execute(f"pragma application_id = {APPLICATION_ID}")
     db.table("streams").add_column("held", int, not_null_default=0)
+    db.table("held_nodes").create({"node_no": int}, pk="node_no")
     db.table("streams").add_column("given_up", int, not_null_default=0)
     db.table("restores").create(
         {"restore_no": int, "gw_epoch": str, "before": str, "aside": str, "said": int},

@@ -178,6 +178,8 @@ def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str)
     execute("insert or replace into meta values ('gw_epoch', ?)", [fresh])
     execute("insert or replace into meta values ('command_floor', ?)", [str(floor)])
     execute("update streams set held = 1")
+    # Those too that had no stream yet.
+    execute("insert or ignore into held_nodes select node_no from nodes")
     execute(
         "update commands set state = 'sent', boot_id = ? where state != 'done'", [RESTORED_BOOT]
     )

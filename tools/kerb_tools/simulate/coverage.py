@@ -16,6 +16,7 @@ BRANCHES = (
     "above with a gap, live: accepted",
     "above with a gap, authenticated: accepted",
     "above the jump limit, live: quarantined",
+    "after a restore, live: quarantined",
     "known digest, live: duplicate",
     "known digest, authenticated: duplicate",
     "other digest, live: tampered",
@@ -48,6 +49,8 @@ class Coverage:
 
 
 def _place(stream: Any, seq: int, digest: bytes, answer: str) -> str:
+    if stream.held and answer == "quarantined":
+        return "after a restore"
     if seq > stream.last_seq:
         if answer == "quarantined":
             return "above the jump limit"
