@@ -114,7 +114,7 @@ class Letters:
         self._ledger.add_dropped(
             letter.reading,
             {
-                "outbox_no": letter.outbox_no,
+                "letter_no": letter.outbox_no,
                 "topic": letter.topic,
                 "reason": letter.reason,
                 "who": who,

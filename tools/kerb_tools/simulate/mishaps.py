@@ -97,8 +97,8 @@ class Mishaps:
         self._street.timeline.after(chosen.expovariate(a_year / YEAR_S), happen)
 
     def _death(self, house: House) -> None:
-        """Its machine is off for hours or days."""
-        off_s = self._random.expovariate(1 / (0.6 * _DAY_S))
+        """Its machine is off for hours or days, and on again when the mishaps are over."""
+        off_s = min(self._random.expovariate(1 / (0.6 * _DAY_S)), self._street.left_s)
         house.kill(f"dies for {off_s:.0f} s", off_s=off_s, reboot=True)
 
     def _partition(self, house: House) -> None:

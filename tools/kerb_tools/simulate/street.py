@@ -136,6 +136,11 @@ class Street:
         """Tell whether a number has arrived from any gateway or is declared lost by one."""
         return any(house.judge.settled(node, epoch, seq) for house in self.houses)
 
+    @property
+    def left_s(self) -> float:
+        """How long mishaps go on."""
+        return max(0.0, self._end_s - self.timeline.now_s)
+
     # --- the run ---
 
     def run(self) -> Finding | None:

@@ -122,7 +122,7 @@ class NativePayloads:
         return self._topics.of(node, EVENT), _encode(
             {
                 "kind": "dropped",
-                "id": f"dropped/{self._gw_epoch}/{fields['outbox_no']}",
+                "id": f"dropped/{self._gw_epoch}/{fields['letter_no']}",
                 "node": node,
                 "epoch": None if origin is None else origin.epoch,
                 "seq": seq,
