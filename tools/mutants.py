@@ -376,7 +376,7 @@ MUTANTS = [
            f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
     Mutant("street: SIGTERM leaves a batch in memory", "gateway/kerb_gateway/app.py",
            "            async with asyncio.timeout(_SETTLE_S):\n"
-           "                await ingest.commit()\n",
+           "                await core.ingest.commit()\n",
            "            pass\n",
            f"{STREET}::test_sigterm_ends_the_gateway_cleanly"),
     Mutant("street: numbers come back after a power cut", "firmware/kerb_node/sequence.py",
@@ -448,7 +448,7 @@ MUTANTS = [
     Mutant("street: a polled status is no contact", "gateway/kerb_gateway/links/modbus.py",
            "        self._ingest.time.contact(stream, clock, asked_ms, answered_ms)\n", "",
            f"{STREET}::test_each_message_says_when_it_was_made"),
-    Mutant("street: messages know no anchors", "gateway/kerb_gateway/app.py",
+    Mutant("street: messages know no anchors", "gateway/kerb_gateway/assembly.py",
            "        payloads.offsets = ledger.anchors\n", "",
            f"{STREET}::test_each_message_says_when_it_was_made"),
     Mutant("trap: an answer of another function is taken", "gateway/kerb_gateway/links/modbus.py",
