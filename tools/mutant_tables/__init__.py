@@ -1,0 +1,1 @@
+"""The mutants by what they break; tools/mutants.py tries them."""

@@ -1,0 +1,46 @@
+"""What is broken among several gateways: leases, progress, ownership."""
+
+from __future__ import annotations
+
+from mutant_tables.mutant import Mutant
+from mutant_tables.places import (
+    GROUP_STREET,
+    KILLED,
+    LEASES,
+    NEVER_TWO,
+    NO_RENEWAL,
+    PROGRESS,
+    RESTORE,
+)
+
+# fmt: off
+MUTANTS = [
+    Mutant("an old epoch is not spoken of", "gateway/kerb_gateway/group.py",
+           "for one in older),", "for one in older[:0]),",
+           "gateway/tests/test_group.py"
+           "::test_an_old_epoch_that_is_delivered_late_is_closed_at_the_others_too"),
+    Mutant("lease without an end", "gateway/kerb_gateway/leases.py",
+           "return now_ms < state.claim.since_ms + self._lease_ms and not state.taken(now_ms)",
+           "return not state.taken(now_ms)", f"{LEASES}::{NO_RENEWAL}"),
+    Mutant("others wait shorter than a lease", "gateway/kerb_gateway/leases.py",
+           "_WAIT_PCT = 105", "_WAIT_PCT = 80", f"{LEASES}::{NEVER_TWO}"),
+    Mutant("owner before its claim came back", "gateway/kerb_gateway/leases.py",
+           "state.claim = _Claim(state.generation, now_ms)",
+           "state.claim = _Claim(state.generation, now_ms, True)", f"{LEASES}::{NEVER_TWO}"),
+    Mutant("a late renewal is not waited for", "gateway/kerb_gateway/leases.py",
+           " and not state.taken(now_ms)\n\n", "\n\n", LEASES),
+    Mutant("stale generation accepted", "gateway/kerb_gateway/leases.py",
+           "claim.confirmed and generation <= claim.generation:",
+           "claim.confirmed and generation < 0:", LEASES),
+    Mutant("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
+           "if outbox_done < self._pending_no:", "if False:", PROGRESS),
+    Mutant("a refused row counts before its loss record", "gateway/kerb_gateway/progress.py",
+           "if outbox_last > self._pending_no and not self._passed:", "if False:", PROGRESS),
+    Mutant("street: a dead owner keeps its nodes", "gateway/kerb_gateway/leases.py",
+           "any(now_ms < other.until_ms for other in self.others.values())",
+           "bool(self.others)", f"{GROUP_STREET}::{KILLED}"),
+    Mutant("the broker's own word on generations is not heard",
+           "gateway/kerb_gateway/leases.py",
+           "                self.seen(node, number)\n", "                pass\n",
+           f"{RESTORE}::test_a_generation_does_not_fall_behind_the_brokers"),
+]

@@ -1,0 +1,38 @@
+"""Where the tests of mutants stand, and texts that several of them share."""
+
+from __future__ import annotations
+
+INGEST = "gateway/tests/test_ingest.py"
+HIL_BIN = "hil_tests/test_bin.py"
+HIL_LAMP = "hil_tests/test_lamp.py"
+STREET = "tools/tests/test_end_to_end.py"
+POWER_STREET = "tools/tests/test_power_street.py"
+COMMANDS = "gateway/tests/test_commands.py"
+TIMELINE = "gateway/tests/test_timeline.py"
+TIMEKEEPER = "gateway/tests/test_timekeeper.py"
+PUBLISHER = "gateway/tests/test_publisher.py"
+LETTERS = "gateway/tests/test_letters.py"
+CONTROL = "gateway/tests/test_control.py"
+TAILS = "gateway/tests/test_tails.py"
+GUARD = "gateway/tests/test_guard.py"
+REPLAY = "gateway/tests/test_replay.py"
+TRAPS_PAHO = "gateway/tests/test_traps_paho.py"
+REGRESSIONS = "shared/tests/test_regressions.py"
+LEASES = "gateway/tests/test_leases.py"
+FUZZED = "tools/tests/test_fuzz.py::test_a_little_of_every_target"
+NO_RENEWAL = "test_an_owner_that_cannot_renew_stops_by_its_own_clock"
+NEVER_TWO = "test_never_two_owners_and_soon_one_again"
+PROGRESS = "gateway/tests/test_progress.py"
+GROUP = "gateway/tests/test_group.py"
+GROUP_STREET = "tools/tests/test_group_street.py"
+KILLED = "test_the_owner_is_killed_with_readings_that_it_never_delivered"
+CUTS = "tools/tests/test_fault_states.py"
+NODES_MQTT = "gateway/tests/test_nodes_mqtt.py"
+BACKUP = "gateway/tests/test_backup.py"
+RESTORE = "gateway/tests/test_restore.py"
+BOUND = "gateway/tests/test_letters_bound.py"
+RESTORE_STREET = "tools/tests/test_restore_street.py"
+MIC_REFUSED = 'raise RemoteFault(MIC, "the message integrity code does not match") from None'
+MIC_TAKEN = (
+    "from kerb_wire import ccm\n\n            return ccm._crypt(new_ecb(key), nonce, ciphertext)"
+)
