@@ -16,7 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutants import MIC_REFUSED, MIC_TAKEN, copy_tree
+from mutant_tables.places import MIC_REFUSED, MIC_TAKEN
+from mutants import copy_tree
 from rich.console import Console
 from rich.progress import Progress
 
