@@ -8,7 +8,6 @@ judged on the clock that does not jump.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,14 @@ from kerb_wire.errors import RemoteFault
 from kerb_wire.words import OUTCOMES, REASONS
 
 from kerb_gateway.clock import Clock
+from kerb_gateway.commandmessage import (
+    FADE_DEFAULT_MS,
+    Malformed,
+    Message,
+    Unowned,
+    life_ms,
+    parse,
+)
 from kerb_gateway.errors import LinkError
 from kerb_gateway.groupcommands import GroupCommands
 from kerb_gateway.ingest import Ingest
@@ -29,38 +36,11 @@ from kerb_gateway.store.restore import RESTORED_BOOT
 
 _QUEUE = 256
 _FIRST_NO_MAX = 2**31
-_PAYLOAD_MAX_BYTES = 4096
 _TICK_S = 0.05
 _SETTLE_MIN_S = 30.0
 _LIFE_MAX_S = 65535
-_FADE_DEFAULT_MS = 1000
-
-# field: (type, lowest, highest, needed)
-_FIELDS = {
-    "level_pct": (int, 0, 100, True),
-    "hold_s": (int, 1, 604800, True),
-    "ttl_s": (int, 1, 86400, True),
-    "fade_ms": (int, 0, 65535, False),
-}
-_ID_MAX = 64
 
 Log = Callable[..., Any]
-
-
-class Message(Protocol):
-    """An MQTT message as the uplink hands it over."""
-
-    @property
-    def topic(self) -> str:
-        """The topic it came on."""
-
-    @property
-    def payload(self) -> bytes:
-        """Its content."""
-
-    @property
-    def retained(self) -> bool:
-        """Whether the broker kept it for later."""
 
 
 class Bus(Protocol):
@@ -80,22 +60,6 @@ class TopicNames(Protocol):
         """Tell whether the command goes to whichever gateway of the group has the node."""
 
 
-class Malformed(Exception):
-    """A command message that cannot be taken; `command_id` if one was readable."""
-
-    result = "refused"
-
-    def __init__(self, why: str, command_id: str | None = None) -> None:
-        super().__init__(why)
-        self.command_id = command_id
-
-
-class Unowned(Malformed):
-    """A command of the group whose life ended before anybody owned its node."""
-
-    result = "expired"
-
-
 @dataclass
 class Command:
     """One stored command on its way to a lamp."""
@@ -111,60 +75,6 @@ class Command:
     next_try_ms: int = 0
     trying: bool = False
     restored: bool = False  # open in a restored backup: it may have had its result before
-
-
-def parse(payload: bytes) -> dict[str, Any]:
-    """Return the fields of a command message; Malformed says what is wrong with it."""
-    if len(payload) > _PAYLOAD_MAX_BYTES:
-        raise Malformed(f"{len(payload)} bytes: at most {_PAYLOAD_MAX_BYTES}")
-    try:
-        table = json.loads(payload, object_pairs_hook=_no_doubles)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"not JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise Malformed("not a JSON object")
-    command_id = table.pop("command_id", None)
-    if (
-        not isinstance(command_id, str)
-        or not 1 <= len(command_id) <= _ID_MAX
-        or not _is_text(command_id)
-    ):
-        raise Malformed(f"command_id: a text of 1 to {_ID_MAX} characters is needed")
-    for name in table.keys() - _FIELDS.keys():
-        shown = repr(name)[1:-1]  # half a surrogate pair cannot be sent as it is
-        raise Malformed(f"{shown}: no such field; known: {', '.join(_FIELDS)}", command_id)
-    for name, (kind, low, high, needed) in _FIELDS.items():
-        value = table.get(name)
-        if value is None and not needed:
-            table.pop(name, None)  # null is as good as not there
-            continue
-        if type(value) is not kind or not low <= value <= high:
-            raise Malformed(f"{name} = {value!r}: a whole number from {low} to {high}", command_id)
-    return {"fade_ms": _FADE_DEFAULT_MS} | table | {"command_id": command_id}
-
-
-def _is_text(value: str) -> bool:
-    """Tell whether a text can be stored and sent: half of a surrogate pair cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _life_ms(payload: bytes) -> int:
-    """Return how long a command lives; one that cannot be read, as long as the shortest."""
-    try:
-        return int(parse(payload)["ttl_s"]) * 1000
-    except Malformed:
-        return _FIELDS["ttl_s"][1] * 1000
-
-
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a key stands twice")
-    return table
 
 
 class Commands:
@@ -222,7 +132,7 @@ class Commands:
             same_boot = row[6] == self._clock.now().boot_id
             expires_ms = row[7] if same_boot else 0
             # A release before this one stored null for a fade that was given as null.
-            fade_ms = _FADE_DEFAULT_MS if row[4] is None else row[4]
+            fade_ms = FADE_DEFAULT_MS if row[4] is None else row[4]
             command = Command(row[0], row[1], node, row[3], fade_ms, row[5], expires_ms)
             command.sent = row[8] == "sent"
             command.restored = row[6] == RESTORED_BOOT
@@ -255,7 +165,7 @@ class Commands:
     async def _accept(self, message: Message) -> None:
         node_id = self._topics.node_of(message.topic)
         if self._topics.for_group(message.topic):
-            until_ms = self._clock.boottime_ms() + _life_ms(message.payload)
+            until_ms = self._clock.boottime_ms() + life_ms(message.payload)
             if not self._of_group.is_mine(node_id, message, until_ms):
                 return
         await self._take_in(node_id, message)

@@ -19,7 +19,7 @@ from kerb_wire.errors import MIC, RemoteFault
 from kerb_wire.limits import JUMP_LIMIT
 from kerb_wire.provisioning import address_of
 
-from kerb_gateway.bins.geometry import fill_pct
+from kerb_gateway import columns
 from kerb_gateway.clock import Clock, Moment
 from kerb_gateway.crypto import Decrypt, ccm_opener, new_ecb
 from kerb_gateway.elsewhere import Elsewhere
@@ -250,7 +250,7 @@ class Ingest:
         self, stream: Stream, seq: int, digest: bytes, reading: Any, heard_ms: int
     ) -> None:
         moment = self._clock.now()
-        fields = _fill_fields(reading, stream.node)
+        fields = columns.fill(reading, stream.node)
         fields["via"], fields["auth"] = "advert", "mic"
         fields |= self.time.of_advert(
             stream, seq, heard_ms, moment, repeated=bool(reading.flags & words.FLAG_SERVICE)
@@ -307,7 +307,7 @@ class Ingest:
     ) -> None:
         moment = self._clock.now()
         fill = row.kind == records.FILL
-        fields = _fill_fields(row, stream.node) if fill else _lamp_fields(row)
+        fields = columns.fill(row, stream.node) if fill else columns.lamp(row)
         fields |= self.time.of_record(stream, row, moment)
         fields["record"] = packed
         fields["boot_no"], fields["uptime_s"] = row.boot_no, row.uptime_s
@@ -423,36 +423,3 @@ def _address_text(node: Node) -> str:
 def _content(row: Any, packed: bytes, epoch: int) -> bytes:
     """Return what a digest is taken of: for a fill record, its advert's own bytes."""
     return packed if row.kind != records.FILL else advert.objects_of_packed(packed, epoch)
-
-
-def _none(value: int, none: int) -> int | None:
-    return None if value == none else value
-
-
-def _fill_fields(row: Any, node: Node) -> dict[str, Any]:
-    """Return the columns of a fill reading from an AdvertReading or a FillRecord."""
-    distance_mm = _none(row.distance_mm, records.NO_DISTANCE)
-    quality = words.QUALITIES[row.quality]
-    return {
-        "distance_mm": distance_mm,
-        "sigma_mm": row.sigma_mm,
-        "quality": quality,
-        "temperature_dc": _none(row.temperature_dc, records.NO_TEMPERATURE),
-        "battery_pct": _none(row.battery_pct, records.NO_BATTERY),
-        "event": words.EVENTS[row.event],
-        "flags": row.flags,
-        "backlog": row.backlog,
-        "fill_pct": fill_pct(node.geometry, distance_mm, quality),
-    }
-
-
-def _lamp_fields(row: Any) -> dict[str, Any]:
-    return {
-        "level_pct": row.level_pct,
-        "reason": words.REASONS[row.reason],
-        "faults": row.faults,
-        "event": words.EVENTS[records.lamp_event(row)],
-        "outcome": words.OUTCOMES[records.lamp_outcome(row)],
-        "burn_min": row.burn_min,
-        "command_no": row.command_no,
-    }

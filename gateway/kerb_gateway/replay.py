@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from kerb_gateway.commands import Message
+from kerb_gateway.commandmessage import Message
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.model import Payloads
 from kerb_gateway.publisher import Batch, Broker, Publisher, join

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kerb_gateway.commands import Commands, Malformed, parse
+from kerb_gateway.commandmessage import Malformed, parse
+from kerb_gateway.commands import Commands
 from kerb_gateway.errors import LinkError
 from kerb_gateway.model import Node
 from kerb_gateway.store.restore import restore

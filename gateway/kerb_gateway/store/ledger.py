@@ -8,69 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from kerb_gateway.clock import Moment
 from kerb_gateway.errors import StoreError
 from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Origin, Payloads, Reading, Stream
+from kerb_gateway.store.batch import READING_COLUMNS, Batch
 from kerb_gateway.store.clock_anchors import ClockAnchors
 from kerb_gateway.store.contacts import Contacts
-from kerb_gateway.store.database import Many, Operation, Store
+from kerb_gateway.store.database import Operation, Store
 from kerb_gateway.store.outbox import LOSS, MESSAGE, READING, Outbox, Outgoing, dead_letter
 
 Log = Callable[..., Any]
 
-_READING_COLUMNS = (
-    "reading_no",
-    "stream_no",
-    "seq",
-    "kind",
-    "record",
-    "distance_mm",
-    "sigma_mm",
-    "quality",
-    "temperature_dc",
-    "battery_pct",
-    "event",
-    "flags",
-    "backlog",
-    "fill_pct",
-    "level_pct",
-    "reason",
-    "faults",
-    "outcome",
-    "burn_min",
-    "command_no",
-    "boot_no",
-    "uptime_s",
-    "via",
-    "auth",
-    "boot_id",
-    "boottime_ms",
-    "wall_ms",
-    "wall_quality",
-    "digest",
-    "t_boot_id",
-    "t_min_ms",
-    "t_ms",
-    "t_max_ms",
-)
-_INSERT_READING = (
-    f"insert into readings ({', '.join(_READING_COLUMNS)}) "
-    f"values ({', '.join('?' * len(_READING_COLUMNS))})"
-)
-
-
-_INSERT_OUTBOX = "insert into outbox (outbox_no, kind, row_no, topic, payload) values (?,?,?,?,?)"
-_COUNT = (
-    "insert into counters values (?,?,?) on conflict (name, node_no) "
-    "do update set value = value + excluded.value"
-)
 TAIL = "tail unknown"
-_MOVE_STREAM = (
-    "update streams set last_seq = ?, stored = ?, lost = ?, elsewhere = ? where stream_no = ?"
-)
 _REMEMBER = "insert into meta values (?,?) on conflict (key) do update set value = excluded.value"
 
 
@@ -82,7 +33,7 @@ class Ledger:
         self._payloads = payloads
         self._log = log
         self.outbox = Outbox(store, payloads)
-        self._batch = _Batch()
+        self._batch = Batch()
         self._next_outbox = 1
         self._next_stream = 1
         self._next_reading = 1
@@ -217,7 +168,7 @@ class Ledger:
         fields["boot_id"], fields["boottime_ms"] = moment.boot_id, moment.boottime_ms
         fields["wall_ms"], fields["wall_quality"] = moment.wall_ms, moment.quality
         fields["digest"] = reading.digest
-        self._batch.readings.append(list(map(fields.get, _READING_COLUMNS)))
+        self._batch.readings.append(list(map(fields.get, READING_COLUMNS)))
         self._batch.content[self._next_outbox] = (reading.stream.origin, fields)
         self._send(READING, self._next_reading)
         self._next_reading += 1
@@ -391,7 +342,7 @@ class Ledger:
 
         On StoreError it is all still waiting.
         """
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, Batch()
         for stream in batch.touched.values():
             self._check(stream, batch)
         operations = batch.all_operations()
@@ -407,7 +358,7 @@ class Ledger:
             batch.touched[stream_no].written_gaps = ranges
         self.outbox.committed(batch.outbox, batch.content)
 
-    def _check(self, stream: Stream, batch: _Batch) -> None:
+    def _check(self, stream: Stream, batch: Batch) -> None:
         """Raise an alarm when a stream's numbers do not add up, once for each difference."""
         wrong = stream.unexplained()
         if wrong == self._wrong.get(stream.stream_no, 0):
@@ -429,65 +380,3 @@ class Ledger:
         )
         batch.outbox.append([self._next_outbox, MESSAGE, None, topic, payload])
         self._next_outbox += 1
-
-
-@dataclass
-class _Batch:
-    """What one transaction will hold."""
-
-    operations: list[Operation] = field(default_factory=list)
-    readings: list[list[Any]] = field(default_factory=list)
-    outbox: list[list[Any]] = field(default_factory=list)
-    content: dict[int, tuple[Origin, dict[str, Any]]] = field(default_factory=dict)
-    touched: dict[int, Stream] = field(default_factory=dict)
-    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
-    written: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        """Rows that it adds or changes."""
-        rows = len(self.operations) + len(self.readings) + len(self.outbox)
-        return rows + len(self.touched) + len(self.counts)
-
-    def followed_by(self, later: _Batch) -> _Batch:
-        """Return this batch, which could not be written, with what came since behind it."""
-        return _Batch(
-            self.operations + later.operations,
-            self.readings + later.readings,
-            self.outbox + later.outbox,
-            self.content | later.content,
-            self.touched | later.touched,
-            self.counts + later.counts,
-        )
-
-    def all_operations(self) -> list[Operation]:
-        """Return what writes it."""
-        operations = list(self.operations)
-        if self.readings:
-            operations.append(Many(_INSERT_READING, list(self.readings)))
-        if self.outbox:
-            operations.append(Many(_INSERT_OUTBOX, list(self.outbox)))
-        if self.touched:
-            moved = [
-                [s.last_seq, s.stored, s.lost, s.elsewhere, s.stream_no]
-                for s in self.touched.values()
-            ]
-            operations.append(Many(_MOVE_STREAM, moved))
-        for stream in self.touched.values():
-            operations.extend(self._gaps(stream))
-        if self.counts:
-            rows = [[name, node_no, number] for (name, node_no), number in self.counts.items()]
-            operations.append(Many(_COUNT, rows))
-        return operations
-
-    def _gaps(self, stream: Stream) -> list[Operation]:
-        operations: list[Operation] = []
-        ranges = stream.ranges()
-        if ranges != stream.written_gaps:
-            self.written[stream.stream_no] = ranges
-            operations.append(("delete from gaps where stream_no = ?", [stream.stream_no]))
-            rows = [[stream.stream_no, first, last] for first, last in ranges]
-            operations.append(
-                Many("insert into gaps (stream_no, first_seq, last_seq) values (?,?,?)", rows)
-            )
-        return operations

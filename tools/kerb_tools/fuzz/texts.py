@@ -9,7 +9,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from kerb_gateway import commands, config
+from kerb_gateway import commandmessage, config
 from kerb_gateway.errors import ConfigError
 
 from kerb_tools.fuzz.target import Broken, Run, Target
@@ -84,7 +84,7 @@ def _commands() -> list[bytes]:
 
 
 def _parse(data: bytes) -> object:
-    fields = commands.parse(data)
+    fields = commandmessage.parse(data)
     for name in ("level_pct", "hold_s", "ttl_s", "fade_ms"):
         if type(fields[name]) is not int:
             raise Broken(f"{name} is no whole number")
@@ -120,7 +120,7 @@ TARGETS = (
         "A command message's JSON",
         lambda: _parse,
         _commands,
-        allowed=(commands.Malformed,),
+        allowed=(commandmessage.Malformed,),
         tokens=_COMMON + _COMMAND_WORDS,
         most_bytes=6000,
     ),
