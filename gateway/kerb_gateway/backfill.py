@@ -182,8 +182,8 @@ class Backfill:
             async with self._slots:
                 if number and self._since_s(attempts) > self._door_s:
                     break
-                if not number and self._missed(attempts):
-                    return False
+                if not self._owned(node.node_id) or (not number and self._missed(attempts)):
+                    return False  # it has waited for a slot, or paused
                 try:
                     await self._attempt(node, converse, attempts.heard)
                 except (LinkError, RemoteFault, TimeoutError) as error:

@@ -252,6 +252,32 @@ def test_only_the_owner_connects(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_who_loses_a_node_between_two_tries_calls_it_no_more(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream(5)
+        mine = {NODE_ID}
+        tried: list[int] = []
+
+        @asynccontextmanager
+        async def nobody(one: Heard) -> AsyncIterator[Any]:
+            tried.append(1)
+            mine.clear()
+            raise TimeoutError
+            yield
+
+        backfill = Backfill(
+            parts.ingest, parts.clock, log, first_retry_s=0.05, last_retry_s=1,
+            session_timeout_s=5, door_s=60, owned=mine.__contains__,
+        )  # fmt: skip
+        assert backfill.consider(heard(7), parts.ingest.advert(heard(7)), nobody)
+        await asyncio.gather(*backfill._tasks)
+        assert len(tried) == 1
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("bus", "place", "mine"),
     [(True, NOBODY, True), (None, HERE, False), (False, HERE, True), (False, ELSEWHERE, False)],

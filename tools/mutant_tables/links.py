@@ -7,6 +7,9 @@ from mutant_tables.places import GROUP, GUARD, NODES_MQTT, STREET, TIMEKEEPER
 
 # fmt: off
 MUTANTS = [
+    Mutant("who has lost a node calls it once more", "gateway/kerb_gateway/backfill.py",
+           "if not self._owned(node.node_id) or (", "if (",
+           f"{GROUP}::test_who_loses_a_node_between_two_tries_calls_it_no_more"),
     Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
            "        await self._ingest.commit()\n        await self._acknowledge",
            "        await self._acknowledge",
