@@ -113,7 +113,12 @@ class Judge:
         ledger = await Ledger.load(store, payloads, self._nodes, silent)
         sight.next_outbox = ledger.last_outbox_no + 1
         done = ledger.outbox.done
-        rows = await store.query("select outbox_no from outbox where outbox_no <= ?", [done])
+        # A letter has ended too: refused, maybe before the recording began.
+        rows = await store.query(
+            "select outbox_no from outbox where outbox_no <= ? and outbox_no not in (select "
+            "outbox_no from dead_letters union select outbox_no from ended_letters)",
+            [done],
+        )
         sight.passed = [row[0] for row in rows]
         for stream in ledger.streams.values():
             sight.accounted[stream.stream_no] = stream.accounted_seq()
