@@ -377,6 +377,25 @@ class Ingest:
             await self._commit_once()
 
     async def _commit_once(self) -> None:
+        """Commit, and let memory know, whole: a session's timeout may cancel who waits for it.
+
+        A write that runs is not stopped by that; what becomes of it must still be noted, before
+        the next one begins.
+        """
+        task = asyncio.ensure_future(self._commit_and_tell())
+        cancel: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancel = error
+        if cancel is not None:
+            if not task.cancelled():
+                task.exception()  # looked at: full, and all still waits, or the store has failed
+            raise cancel
+        task.result()
+
+    async def _commit_and_tell(self) -> None:
         await self._ledger.commit()
         self.commits += 1
         self.committed.set()

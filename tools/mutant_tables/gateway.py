@@ -20,6 +20,10 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("a cancel leaves a commit half known", "gateway/kerb_gateway/ingest.py",
+           "            except asyncio.CancelledError as error:\n                cancel = error\n",
+           "            except asyncio.CancelledError:\n                raise\n",
+           "gateway/tests/test_cancelled_commit.py"),
     Mutant("gap one too short", "gateway/kerb_gateway/ingest.py",
            "stream.gaps.append(Gap(stream.last_seq + 1, seq - 1))",
            "stream.gaps.append(Gap(stream.last_seq + 1, seq - 2))", INGEST),
