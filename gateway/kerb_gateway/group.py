@@ -2,7 +2,8 @@
 
 Rule: what is claimed is stored before it is said; what peers say is taken in the order in which
 the broker gave it, acknowledged, and never believed beyond docs/mqtt-topics.md. Leases are for
-BLE nodes only: a lamp on a bus belongs to the gateway that has the bus.
+BLE nodes only: a lamp on a bus belongs to the gateway that has the bus, a Wi-Fi node to the one
+whose broker it knows.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Group:
         self._terms = terms
         self._store, self._ledger, self._ingest = store, ledger, ingest
         self._broker, self._topics, self._clock, self._log = broker, topics, clock, log
-        self._nodes = [node.node_id for node in nodes if node.bus is None]
+        self._nodes = [node.node_id for node in nodes if node.leased]
         self._leases = Leases(
             gateway,
             secrets.token_hex(_RUN_BYTES),
@@ -113,9 +114,13 @@ class Group:
         """Tell whether this gateway may connect to the node now."""
         return self._leases.owned(node_id, self._clock.boottime_ms())
 
+    def ours(self, node_id: str) -> bool:
+        """Tell whether a node is this gateway's business now: owned, or without any lease."""
+        return node_id not in self._nodes or self.owned(node_id)
+
     def place(self, node_id: str) -> str:
-        """Return whose business a BLE node is now: HERE, ELSEWHERE or NOBODY's yet."""
-        if self.owned(node_id):
+        """Return whose business a configured node is now: HERE, ELSEWHERE or NOBODY's yet."""
+        if self.ours(node_id):
             return HERE
         taken = self._leases.taken(node_id, self._clock.boottime_ms())
         return ELSEWHERE if taken else NOBODY
@@ -212,7 +217,7 @@ class Group:
         """Return each BLE node's newest streams, oldest first, as many as are spoken of."""
         every: dict[str, list[Stream]] = {}
         for stream in sorted(self._ledger.streams.values(), key=lambda one: one.stream_no):
-            if stream.node.bus is None:
+            if stream.node.leased:
                 every.setdefault(stream.node.node_id, []).append(stream)
         return {node: streams[-1 - OLDER_MAX :] for node, streams in every.items()}
 

@@ -16,12 +16,13 @@ from kerb_gateway.commands import Commands
 from kerb_gateway.group import Group, Terms
 from kerb_gateway.groupcommands import GroupCommands
 from kerb_gateway.leases import ELSEWHERE, HERE, NOBODY
-from kerb_gateway.model import Heard
+from kerb_gateway.model import Heard, Node
 from kerb_gateway.store import leases as generations
+from kerb_gateway.tails import Tails
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.topics import Topics
 from kerb_sim.broker import Broker, find_mosquitto
-from parts import LAMP_ID, NODE_ID, HandClock, Parts, heard, log
+from parts import KEY, LAMP_ID, NODE_ID, HandClock, Parts, heard, log
 from streets import need
 
 LEASE_S = 1.0
@@ -199,19 +200,58 @@ class Message:
     retained: bool = False
 
 
+def group_of(parts: Parts, broker: Silent, nodes: list[Node] | None = None) -> Group:
+    return Group(
+        Terms(LEASE_S, 60, False), "gw1", nodes or parts.nodes, {}, store=parts.store,
+        ledger=parts.ledger, ingest=parts.ingest, broker=broker,
+        topics=Topics("north", "gw1", grouped=True), clock=parts.clock, log=log,
+    )  # fmt: skip
+
+
 def test_what_is_malformed_is_counted_and_acknowledged(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")
         silent = Silent()
-        group = Group(
-            Terms(LEASE_S, 60, False), "gw1", parts.nodes, {}, store=parts.store,
-            ledger=parts.ledger, ingest=parts.ingest, broker=silent,
-            topics=Topics("north", "gw1", grouped=True), clock=parts.clock, log=log,
-        )  # fmt: skip
+        group = group_of(parts, silent)
         for topic in ("gw2/owned", f"gw2/{NODE_ID}/progress", "gw2/other", "x"):
             group.take(Message(f"kerb/v1/north/{topic}", b"{"))
         assert len(silent.acked) == 4
         assert parts.ledger.counters["group message malformed"] == 2
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_what_no_lease_concerns_has_its_tail_and_is_not_claimed(tmp_path: Path) -> None:
+    """A lamp and a Wi-Fi node fall silent in a group; a BLE node that is not owned does, too."""
+
+    async def story() -> None:
+        clock = HandClock()
+        parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        ble, lamp = parts.nodes
+        wifi_id = "a4cf12000003"
+        insert = "insert into nodes (node_id, role) values (?,'bin')"
+        await parts.store.write([(insert, [wifi_id])])
+        wifi = Node(3, wifi_id, "bin", KEY, wifi=True)
+        group = group_of(parts, Silent(), [ble, lamp, wifi])
+        tails = Tails(
+            parts.store, parts.ledger, parts.ingest.commit, clock, log, [ble, lamp, wifi],
+            silent_after_s=100, ours=group.ours,
+        )  # fmt: skip
+        await tails.begin()
+        for node in (ble, lamp, wifi):
+            await parts.ingest.epoch(node, 5, 3)
+        group.connection(True, False)
+        clock.boottime_s += 100
+        for node in (lamp, wifi):
+            group.heard(node.node_id, -40)  # who forges an advert of it makes nobody claim it
+        await tails.look()
+        said = {one["node"] for one in await parts.payloads() if one["kind"] == "loss"}
+        assert said == {LAMP_ID, wifi_id}
+        assert group._leases.tick(clock.boottime_ms()) is None
+        assert [node for node in (ble, lamp, wifi) if group.owned(node.node_id)] == []
+        assert (group.place(NODE_ID), group.place(wifi_id)) == (NOBODY, HERE)
+        assert list(group._streams()) == [NODE_ID]
         await parts.store.close()
 
     asyncio.run(story())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutant_tables.mutant import Mutant
 from mutant_tables.places import (
+    GROUP,
     GROUP_STREET,
     KILLED,
     LEASES,
@@ -13,8 +14,15 @@ from mutant_tables.places import (
     RESTORE,
 )
 
+UNLEASED = "test_what_no_lease_concerns_has_its_tail_and_is_not_claimed"
+
 # fmt: off
 MUTANTS = [
+    Mutant("a silent lamp of a group is nobody's to tell", "gateway/kerb_gateway/group.py",
+           "return node_id not in self._nodes or self.owned", "return self.owned",
+           f"{GROUP}::{UNLEASED}"),
+    Mutant("a Wi-Fi node is leased", "gateway/kerb_gateway/model.py",
+           "self.bus is None and not self.wifi", "self.bus is None", f"{GROUP}::{UNLEASED}"),
     Mutant("an old epoch is not spoken of", "gateway/kerb_gateway/group.py",
            "for one in older),", "for one in older[:0]),",
            "gateway/tests/test_group.py"
