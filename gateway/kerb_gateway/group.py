@@ -20,6 +20,7 @@ from kerb_gateway.ingest import Ingest
 from kerb_gateway.leases import ELSEWHERE, HERE, NOBODY, Leases, wait_ms
 from kerb_gateway.model import Node, Stream
 from kerb_gateway.peers import (
+    GENERATION_MAX,
     OLDER_MAX,
     Claims,
     Progress,
@@ -106,6 +107,7 @@ class Group:
         self._deliveries = Deliveries()
         self._said: dict[str, tuple[int, Progress | None]] = {}  # node -> (when, what)
         self._mine: set[str] = set()
+        self._spent: set[str] = set()
         self._stored = dict(known)
 
     # --- what can be asked ---
@@ -148,15 +150,22 @@ class Group:
         try:
             if leaf == OWNED and node is None and incoming.payload:
                 claims = unpack_claims(incoming.payload)
-                self._leases.received(gateway, claims, self._clock.boottime_ms())
+                if not self._leases.received(gateway, claims, self._clock.boottime_ms()):
+                    self._ledger.count("claims of too many gateways")
             elif leaf == PROGRESS and node is not None and incoming.payload:
-                progress = unpack_progress(node, incoming.payload)
-                self._leases.seen(node, progress.generation)
-                self._ingest.elsewhere.hear_of(progress)
+                self._take_progress(node, incoming.payload)
         except ValueError as error:
             self._ledger.count("group message malformed")
             self._log("group message malformed", topic=incoming.topic, why=str(error))
         self._broker.ack(incoming)
+
+    def _take_progress(self, node: str, payload: bytes) -> None:
+        if node not in self._nodes:
+            self._ledger.count("progress of a node that is not shared here")
+            return
+        progress = unpack_progress(node, payload)
+        self._leases.seen(node, progress.generation)
+        self._ingest.elsewhere.hear_of(progress)
 
     # --- what is said ---
 
@@ -240,6 +249,10 @@ class Group:
         for node in sorted(self._mine - mine):
             self._log("node no longer owned", node=node)
         self._mine = mine
+        spent = {one for one in self._nodes if self._leases.generation(one) >= GENERATION_MAX}
+        for node in sorted(spent - self._spent):
+            self._log("node can be claimed no more", node=node, generation=GENERATION_MAX)
+        self._spent = spent
 
     def leave(self) -> None:
         """At a clean end: let others claim at once."""

@@ -15,8 +15,9 @@ from kerb_gateway.backfill import Backfill
 from kerb_gateway.commands import Commands
 from kerb_gateway.group import Group, Terms
 from kerb_gateway.groupcommands import GroupCommands
-from kerb_gateway.leases import ELSEWHERE, HERE, NOBODY
+from kerb_gateway.leases import ELSEWHERE, GATEWAYS_MAX, HERE, NOBODY
 from kerb_gateway.model import Heard, Node
+from kerb_gateway.peers import GENERATION_MAX, Claims, Progress, pack_claims, pack_progress
 from kerb_gateway.store import leases as generations
 from kerb_gateway.tails import Tails
 from kerb_gateway.uplink.mqtt import Uplink
@@ -200,7 +201,9 @@ class Message:
     retained: bool = False
 
 
-def group_of(parts: Parts, broker: Silent, nodes: list[Node] | None = None) -> Group:
+def group_of(
+    parts: Parts, broker: Silent, nodes: list[Node] | None = None, log: Any = log
+) -> Group:
     return Group(
         Terms(LEASE_S, 60, False), "gw1", nodes or parts.nodes, {}, store=parts.store,
         ledger=parts.ledger, ingest=parts.ingest, broker=broker,
@@ -217,6 +220,28 @@ def test_what_is_malformed_is_counted_and_acknowledged(tmp_path: Path) -> None:
             group.take(Message(f"kerb/v1/north/{topic}", b"{"))
         assert len(silent.acked) == 4
         assert parts.ledger.counters["group message malformed"] == 2
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_words_on_what_is_not_shared_here_are_counted_and_forgotten(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        said: list[str] = []
+        group = group_of(parts, Silent(), log=lambda event, **fields: said.append(event))
+        for node in (NODE_ID, LAMP_ID, "x", "y"):
+            payload = pack_progress(Progress(node, GENERATION_MAX, 5, 9, 9))
+            group.take(Message(f"kerb/v1/north/gw2/{node}/progress", payload))
+        assert list(parts.ingest.elsewhere._told._newest) == [NODE_ID]
+        assert parts.ledger.counters["progress of a node that is not shared here"] == 3
+        for _ in range(2):
+            group._note_changes()
+        assert said == ["node can be claimed no more"]
+        for number in range(GATEWAYS_MAX + 2):
+            payload = pack_claims(Claims("run", 1, 60_000, {NODE_ID: 1}))
+            group.take(Message(f"kerb/v1/north/x{number}/owned", payload))
+        assert parts.ledger.counters["claims of too many gateways"] == 2
         await parts.store.close()
 
     asyncio.run(story())
