@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kerb_gateway.app import Gateway
 from kerb_gateway.backfill import Backfill
 from kerb_gateway.commands import Commands
 from kerb_gateway.group import Group, Terms
 from kerb_gateway.groupcommands import GroupCommands
 from kerb_gateway.leases import ELSEWHERE, GATEWAYS_MAX, HERE, NOBODY
-from kerb_gateway.model import Heard, Node
+from kerb_gateway.model import RECENT_DIGESTS, Heard, Node
 from kerb_gateway.peers import GENERATION_MAX, Claims, Progress, pack_claims, pack_progress
 from kerb_gateway.store import leases as generations
 from kerb_gateway.tails import Tails
@@ -277,6 +279,47 @@ def test_what_no_lease_concerns_has_its_tail_and_is_not_claimed(tmp_path: Path) 
         assert [node for node in (ble, lamp, wifi) if group.owned(node.node_id)] == []
         assert (group.place(NODE_ID), group.place(wifi_id)) == (NOBODY, HERE)
         assert list(group._streams()) == [NODE_ID]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_recording_makes_nobody_claim_a_node(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = HandClock()
+        parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        await parts.stream()
+        for seq in range(1, RECENT_DIGESTS + 2):
+            parts.ingest.advert(heard(seq))
+        group = group_of(parts, Silent())
+        group.connection(True, False)
+        link: Any = SimpleNamespace(queue=asyncio.Queue(), converse=None)
+        backfill = Backfill(
+            parts.ingest, clock, log, first_retry_s=1, last_retry_s=1, session_timeout_s=1,
+            door_s=1, owned=group.owned,
+        )  # fmt: skip
+        core = SimpleNamespace(ingest=parts.ingest)
+        gateway: Any = SimpleNamespace(core=core, group=group, backfill=backfill)
+        nothing: Any = None
+        hearing = asyncio.ensure_future(Gateway(nothing, nothing, nothing)._hear(link, gateway))
+
+        async def claims(*adverts: Heard) -> Claims | None:
+            for one in adverts:
+                link.queue.put_nowait(one)
+            while not link.queue.empty():
+                await asyncio.sleep(0)
+            said = None
+            for _ in range(2):  # the second time it has left it to better antennas long enough
+                clock.boottime_s += 2 * LEASE_S
+                said = group._leases.tick(clock.boottime_ms())
+            return said
+
+        assert await claims(heard(1), heard(RECENT_DIGESTS + 1, distance_mm=5)) is None
+        counters = parts.ledger.counters
+        assert (counters["replay"], counters["tampered"]) == (1, 1)
+        assert await claims(heard(1, epoch=5)) is not None  # a node with a new epoch is near
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
         await parts.store.close()
 
     asyncio.run(story())
