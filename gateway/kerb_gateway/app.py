@@ -16,7 +16,7 @@ from typing import Any
 from kerb_gateway.assembly import Assembly, Parts
 from kerb_gateway.config import Config, Secrets
 from kerb_gateway.errors import LinkDown, StoreError, StoreFull
-from kerb_gateway.ingest import Ingest
+from kerb_gateway.ingest import REPLAY, TAMPERED, Ingest
 from kerb_gateway.links.ble import BleLink
 from kerb_gateway.service.notify import notify, watchdog_interval_s
 from kerb_gateway.store.claim import Claim
@@ -130,7 +130,8 @@ class Gateway(Assembly):
         while True:
             heard = await link.queue.get()
             outcome = ingest.advert(heard)
-            if group and outcome.node:
+            # A recording is no sign that the node is near: it must not make us claim the node.
+            if group and outcome.node and outcome.kind not in (REPLAY, TAMPERED):
                 group.heard(outcome.node.node_id, heard.rssi)
             backfill.consider(heard, outcome, link.converse)
 

@@ -179,6 +179,7 @@ class Assembly:
                 bus=part.bus if part.link == "modbus" else None,
                 unit=part.unit,
                 silent_after_s=part.silent_after_s,
+                wifi=part.link == "mqtt",
             )
             for part in self._config.nodes
         ]
@@ -301,7 +302,7 @@ class Assembly:
             self._log,
             core.nodes,
             silent_after_s=self._config.watch.silent_after_s,
-            owned=group.owned if group else None,
+            ours=group.ours if group else None,
         )
 
     def _retention(self, core: Core, letters: Letters) -> Retention:
@@ -375,7 +376,6 @@ class Assembly:
         part, password = self._config.nodes_mqtt, self._secrets.nodes_password
         if not part.enabled:
             return None
-        mine = {one.node_id for one in self._config.nodes if one.link == "mqtt"}
         gateway = self._config.gateway
         broker = LocalBroker(
             part,
@@ -384,7 +384,7 @@ class Assembly:
             None if password is None else password.get_secret_value(),
             self._log,
         )
-        theirs = [node for node in core.nodes if node.node_id in mine]
+        theirs = [node for node in core.nodes if node.wifi]
         return broker, NodesMqtt(broker, theirs, core.ingest, part.window, self._log)
 
     def _radios(self) -> list[BleLink]:

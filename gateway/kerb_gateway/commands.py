@@ -128,9 +128,9 @@ class Commands:
             if node is None:
                 continue  # the configuration no longer names that lamp
             # Another boot's clock says nothing about this one's: what is left of the life is
-            # unknown, so it is over.
+            # unknown, so it ends now; a lamp that may have got it still has its time to answer.
             same_boot = row[6] == self._clock.now().boot_id
-            expires_ms = row[7] if same_boot else 0
+            expires_ms = row[7] if same_boot else self._clock.boottime_ms()
             # A release before this one stored null for a fade that was given as null.
             fade_ms = FADE_DEFAULT_MS if row[4] is None else row[4]
             command = Command(row[0], row[1], node, row[3], fade_ms, row[5], expires_ms)

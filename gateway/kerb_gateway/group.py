@@ -2,7 +2,8 @@
 
 Rule: what is claimed is stored before it is said; what peers say is taken in the order in which
 the broker gave it, acknowledged, and never believed beyond docs/mqtt-topics.md. Leases are for
-BLE nodes only: a lamp on a bus belongs to the gateway that has the bus.
+BLE nodes only: a lamp on a bus belongs to the gateway that has the bus, a Wi-Fi node to the one
+whose broker it knows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from kerb_gateway.ingest import Ingest
 from kerb_gateway.leases import ELSEWHERE, HERE, NOBODY, Leases, wait_ms
 from kerb_gateway.model import Node, Stream
 from kerb_gateway.peers import (
+    GENERATION_MAX,
     OLDER_MAX,
     Claims,
     Progress,
@@ -93,7 +95,7 @@ class Group:
         self._terms = terms
         self._store, self._ledger, self._ingest = store, ledger, ingest
         self._broker, self._topics, self._clock, self._log = broker, topics, clock, log
-        self._nodes = [node.node_id for node in nodes if node.bus is None]
+        self._nodes = [node.node_id for node in nodes if node.leased]
         self._leases = Leases(
             gateway,
             secrets.token_hex(_RUN_BYTES),
@@ -105,6 +107,7 @@ class Group:
         self._deliveries = Deliveries()
         self._said: dict[str, tuple[int, Progress | None]] = {}  # node -> (when, what)
         self._mine: set[str] = set()
+        self._spent: set[str] = set()
         self._stored = dict(known)
 
     # --- what can be asked ---
@@ -113,9 +116,13 @@ class Group:
         """Tell whether this gateway may connect to the node now."""
         return self._leases.owned(node_id, self._clock.boottime_ms())
 
+    def ours(self, node_id: str) -> bool:
+        """Tell whether a node is this gateway's business now: owned, or without any lease."""
+        return node_id not in self._nodes or self.owned(node_id)
+
     def place(self, node_id: str) -> str:
-        """Return whose business a BLE node is now: HERE, ELSEWHERE or NOBODY's yet."""
-        if self.owned(node_id):
+        """Return whose business a configured node is now: HERE, ELSEWHERE or NOBODY's yet."""
+        if self.ours(node_id):
             return HERE
         taken = self._leases.taken(node_id, self._clock.boottime_ms())
         return ELSEWHERE if taken else NOBODY
@@ -143,15 +150,22 @@ class Group:
         try:
             if leaf == OWNED and node is None and incoming.payload:
                 claims = unpack_claims(incoming.payload)
-                self._leases.received(gateway, claims, self._clock.boottime_ms())
+                if not self._leases.received(gateway, claims, self._clock.boottime_ms()):
+                    self._ledger.count("claims of too many gateways")
             elif leaf == PROGRESS and node is not None and incoming.payload:
-                progress = unpack_progress(node, incoming.payload)
-                self._leases.seen(node, progress.generation)
-                self._ingest.elsewhere.hear_of(progress)
+                self._take_progress(node, incoming.payload)
         except ValueError as error:
             self._ledger.count("group message malformed")
             self._log("group message malformed", topic=incoming.topic, why=str(error))
         self._broker.ack(incoming)
+
+    def _take_progress(self, node: str, payload: bytes) -> None:
+        if node not in self._nodes:
+            self._ledger.count("progress of a node that is not shared here")
+            return
+        progress = unpack_progress(node, payload)
+        self._leases.seen(node, progress.generation)
+        self._ingest.elsewhere.hear_of(progress)
 
     # --- what is said ---
 
@@ -212,7 +226,7 @@ class Group:
         """Return each BLE node's newest streams, oldest first, as many as are spoken of."""
         every: dict[str, list[Stream]] = {}
         for stream in sorted(self._ledger.streams.values(), key=lambda one: one.stream_no):
-            if stream.node.bus is None:
+            if stream.node.leased:
                 every.setdefault(stream.node.node_id, []).append(stream)
         return {node: streams[-1 - OLDER_MAX :] for node, streams in every.items()}
 
@@ -235,6 +249,10 @@ class Group:
         for node in sorted(self._mine - mine):
             self._log("node no longer owned", node=node)
         self._mine = mine
+        spent = {one for one in self._nodes if self._leases.generation(one) >= GENERATION_MAX}
+        for node in sorted(spent - self._spent):
+            self._log("node can be claimed no more", node=node, generation=GENERATION_MAX)
+        self._spent = spent
 
     def leave(self) -> None:
         """At a clean end: let others claim at once."""

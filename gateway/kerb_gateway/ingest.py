@@ -261,10 +261,13 @@ class Ingest:
 
     # --- authenticated records ---
 
-    async def epoch(self, node: Node, epoch: int, last_seq: int) -> Stream:
+    async def epoch(
+        self, node: Node, epoch: int, last_seq: int, *, contact: bool = True
+    ) -> Stream:
         """Take over what an authenticated HELLO says; returns the stream of that epoch.
 
         A new epoch ends the old stream: its unheard tail becomes an open-ended loss record.
+        contact: the node itself said so just now; no message that may be a recording.
         """
         async with self._lock:
             self.suspect.discard(node.node_id)
@@ -281,8 +284,13 @@ class Ingest:
                 stream.last_seq = last_seq
                 self.elsewhere.close(stream)
                 self._ledger.touch(stream)
-            self._contact(stream, self._clock.boottime_ms())
+            if contact:
+                self.contact(stream)
             return stream
+
+    def contact(self, stream: Stream) -> None:
+        """The node itself was heard just now."""
+        self._contact(stream, self._clock.boottime_ms())
 
     def record(self, stream: Stream, packed: bytes, *, via: str, auth: str) -> str:
         """Take one packed record of an answer; returns its class. RemoteFault if it is damaged."""

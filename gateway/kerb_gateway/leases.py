@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kerb_gateway.peers import Claims
+from kerb_gateway.peers import GENERATION_MAX, Claims
 
 _WAIT_PCT = 105  # what the others wait; (1 + r) / (1 - r) <= 1.05 holds for clocks off by r = 2 %
 _RENEWALS_A_LEASE = 3
@@ -23,6 +23,7 @@ _QUEUE_PART = 10  # how long what was queued may take to come, as a part of a le
 _STRONG_DBM, _WEAK_DBM = -40, -100
 _NUMBERS_KEPT = 64  # messages whose echo may still come
 _STRUGGLES = 5  # failed sessions in a row that are worth trying another gateway's antenna
+GATEWAYS_MAX = 64  # that are remembered at a time: topics name them, and anybody may
 HERE, ELSEWHERE, NOBODY = "here", "elsewhere", "nobody"  # whose business a node is
 _REST_LEASES = 3  # how long a gateway that could not reach a node, or is told nothing, holds back
 
@@ -163,17 +164,19 @@ class Leases:
             state.rest_until_ms = now_ms + _REST_LEASES * self._lease_ms
             self._drop(state)
 
-    def received(self, gateway: str, claims: Claims, now_ms: int) -> None:
-        """A message of claims came from the broker, an own one too."""
+    def received(self, gateway: str, claims: Claims, now_ms: int) -> bool:
+        """A message of claims came from the broker, an own one too; False: from one too many."""
         if gateway == self._gateway:
             if claims.run == self._run:
                 self._confirm(claims.number)
             for node, number in claims.generations.items():
                 self.seen(node, number)
-            return
+            return True
+        if not self._room_for(gateway, now_ms):
+            return False
         run, number = self._newest.get(gateway, ("", 0))
         if claims.run == run and claims.number <= number:
-            return  # sent again after newer ones
+            return True  # sent again after newer ones
         self._newest[gateway] = (claims.run, claims.number)
         self._longest_ms = max(self._longest_ms, claims.lease_ms)
         for node, state in self._nodes.items():
@@ -182,6 +185,23 @@ class Leases:
                 state.others.pop(gateway, None)
             else:
                 self._contend(state, gateway, generation, now_ms, claims.lease_ms)
+        return True
+
+    def _room_for(self, gateway: str, now_ms: int) -> bool:
+        """Tell whether a gateway can be remembered; one that holds nothing makes room for it."""
+        if gateway in self._newest or len(self._newest) < GATEWAYS_MAX:
+            return True
+        idle = next((one for one in self._newest if not self._holds(one, now_ms)), None)
+        if idle is None:
+            return False
+        del self._newest[idle]
+        for state in self._nodes.values():
+            state.others.pop(idle, None)
+        return True
+
+    def _holds(self, gateway: str, now_ms: int) -> bool:
+        every = (state.others.get(gateway) for state in self._nodes.values())
+        return any(one is not None and now_ms < one.until_ms for one in every)
 
     def seen(self, node: str, generation: int) -> None:
         """A generation stands somewhere at the broker: a restored store may not know of it."""
@@ -255,7 +275,9 @@ class Leases:
         """Claim a node that is free and heard, after leaving it to those who hear it better."""
         resting = state.rest_until_ms is not None and now_ms < state.rest_until_ms
         unheard = state.heard_ms is None or now_ms >= state.heard_ms + self._unheard_ms
-        if state.claim is not None or resting or unheard or state.taken(now_ms):
+        # Without a higher number to claim with there is no claim: an equal one ends no old one.
+        spent = state.generation >= GENERATION_MAX
+        if state.claim is not None or spent or resting or unheard or state.taken(now_ms):
             state.claim_at_ms = None
             return
         if state.claim_at_ms is None:

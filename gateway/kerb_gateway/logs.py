@@ -36,6 +36,7 @@ WARNINGS = frozenset(
         "link down",
         "message refused",
         "no control socket",
+        "node can be claimed no more",
         "no room to remove old rows in: tried again in an hour",
         "sequence numbers do not add up",
         "session failed",

@@ -35,6 +35,12 @@ class Node:
     bus: str | None = None
     unit: int | None = None
     silent_after_s: float | None = None
+    wifi: bool = False  # it comes through the gateway's own broker
+
+    @property
+    def leased(self) -> bool:
+        """Tell whether the gateways of a group share it: only what any of them hears, over BLE."""
+        return self.bus is None and not self.wifi
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-_GENERATION_MAX = 2**63 - 1
+GENERATION_MAX = 2**53  # where the doubles of other JSON readers begin to skip numbers
 _SEQ_MAX = 2**32 - 1
 _LEASE_MAX_MS = 86_400_000
 _RUN_MAX = 64
@@ -65,9 +65,9 @@ def unpack_claims(payload: bytes) -> Claims:
     if not isinstance(run, str) or not 1 <= len(run) <= _RUN_MAX or not isinstance(nodes, dict):
         raise ValueError("not a message of claims")
     generations = {
-        node: _whole(generation, 1, _GENERATION_MAX) for node, generation in nodes.items()
+        node: _whole(generation, 1, GENERATION_MAX) for node, generation in nodes.items()
     }
-    number = _whole(table["number"], 1, _GENERATION_MAX)
+    number = _whole(table["number"], 1, GENERATION_MAX)
     return Claims(run, number, _whole(table["lease_ms"], 1, _LEASE_MAX_MS), generations)
 
 
@@ -89,7 +89,7 @@ def unpack_progress(node: str, payload: bytes) -> Progress:
     table = _table(payload, {"generation", "epoch", "last_seq", "delivered_seq"})
     progress = Progress(
         node,
-        _whole(table["generation"], 0, _GENERATION_MAX),
+        _whole(table["generation"], 0, GENERATION_MAX),
         _whole(table["epoch"], 0, _SEQ_MAX),
         _whole(table["last_seq"], 0, _SEQ_MAX),
         _whole(table["delivered_seq"], 0, _SEQ_MAX),

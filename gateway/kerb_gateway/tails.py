@@ -39,12 +39,12 @@ class Tails:
         nodes: list[Node],
         *,
         silent_after_s: float,
-        owned: Callable[[str], bool] | None = None,
+        ours: Callable[[str], bool] | None = None,
     ) -> None:
-        """silent_after_s: for nodes that have no limit of their own; owned: whether a node's
+        """silent_after_s: for nodes that have no limit of their own; ours: whether a node's
         silence is ours to say, in a group of gateways.
         """
-        self._owned = owned or (lambda node_id: True)
+        self._ours = ours or (lambda node_id: True)
         self._store = store
         self._ledger = ledger
         self._commit = commit
@@ -96,7 +96,7 @@ class Tails:
 
     async def look(self) -> None:
         """Say the tail of each node that has been silent for too long."""
-        mine = [stream for stream in self._newest() if self._owned(stream.node.node_id)]
+        mine = [stream for stream in self._newest() if self._ours(stream.node.node_id)]
         silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node)]
         for stream in silent:
             self._open(stream, "silent")

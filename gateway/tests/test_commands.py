@@ -16,7 +16,7 @@ from kerb_gateway.errors import LinkError
 from kerb_gateway.model import Node
 from kerb_gateway.store.restore import restore
 from kerb_wire import registers
-from parts import LAMP_ID, TOPICS, Parts, log
+from parts import LAMP_ID, TOPICS, HandClock, Parts, log
 
 APPLIED, EXPIRED = 1, 2
 
@@ -38,9 +38,11 @@ class LampInMemory:
         self.status = {"command_no": 0, "command_outcome": 0, "target_level_pct": 0, "reason": 2}
         self.deaf = False
         self.mute = False
+        self.missed = 0
 
     async def exchange(self, node: Node, command: dict[str, int]) -> dict[str, int]:
         if self.deaf:
+            self.missed += 1
             raise LinkError("no answer")
         number = command["new_command_no"]
         if number != self.status["command_no"]:
@@ -247,6 +249,32 @@ def test_a_restore_forgets_no_command_of_the_database_that_goes(tmp_path: Path) 
         assert (result["command_id"], result["result"]) == ("two", "expired")
         assert lamp.applied == [1]
         await again.store.close()
+
+    asyncio.run(story())
+
+
+def test_what_another_boot_sent_is_asked_for_until_the_lamp_answers(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = HandClock(5000)
+        parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        row = [7, "old", 2, 40, 1000, 60, "another boot", 99_000]
+        insert = "insert into commands values (?,?,?,?,?,?,?,?,'sent',null)"
+        await parts.store.write([(insert, row)])
+        lamp = LampInMemory()
+        lamp.status |= {"command_no": 7, "command_outcome": APPLIED}
+        lamp.deaf = True
+        commands = commands_of(parts, lamp)
+        await commands.resume()
+
+        def ready(results: list[Any]) -> bool:
+            if lamp.missed and lamp.deaf:
+                clock.boottime_s += 29
+                lamp.deaf = False
+            return bool(results)
+
+        (result,) = await until(parts, commands, ready)
+        assert result["result"] == "applied"
+        await parts.store.close()
 
     asyncio.run(story())
 

@@ -8,20 +8,24 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kerb_gateway.app import Gateway
 from kerb_gateway.backfill import Backfill
 from kerb_gateway.commands import Commands
 from kerb_gateway.group import Group, Terms
 from kerb_gateway.groupcommands import GroupCommands
-from kerb_gateway.leases import ELSEWHERE, HERE, NOBODY
-from kerb_gateway.model import Heard
+from kerb_gateway.leases import ELSEWHERE, GATEWAYS_MAX, HERE, NOBODY
+from kerb_gateway.model import RECENT_DIGESTS, Heard, Node
+from kerb_gateway.peers import GENERATION_MAX, Claims, Progress, pack_claims, pack_progress
 from kerb_gateway.store import leases as generations
+from kerb_gateway.tails import Tails
 from kerb_gateway.uplink.mqtt import Uplink
 from kerb_gateway.uplink.topics import Topics
 from kerb_sim.broker import Broker, find_mosquitto
-from parts import LAMP_ID, NODE_ID, HandClock, Parts, heard, log
+from parts import KEY, LAMP_ID, NODE_ID, HandClock, Parts, heard, log
 from streets import need
 
 LEASE_S = 1.0
@@ -199,19 +203,123 @@ class Message:
     retained: bool = False
 
 
+def group_of(
+    parts: Parts, broker: Silent, nodes: list[Node] | None = None, log: Any = log
+) -> Group:
+    return Group(
+        Terms(LEASE_S, 60, False), "gw1", nodes or parts.nodes, {}, store=parts.store,
+        ledger=parts.ledger, ingest=parts.ingest, broker=broker,
+        topics=Topics("north", "gw1", grouped=True), clock=parts.clock, log=log,
+    )  # fmt: skip
+
+
 def test_what_is_malformed_is_counted_and_acknowledged(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")
         silent = Silent()
-        group = Group(
-            Terms(LEASE_S, 60, False), "gw1", parts.nodes, {}, store=parts.store,
-            ledger=parts.ledger, ingest=parts.ingest, broker=silent,
-            topics=Topics("north", "gw1", grouped=True), clock=parts.clock, log=log,
-        )  # fmt: skip
+        group = group_of(parts, silent)
         for topic in ("gw2/owned", f"gw2/{NODE_ID}/progress", "gw2/other", "x"):
             group.take(Message(f"kerb/v1/north/{topic}", b"{"))
         assert len(silent.acked) == 4
         assert parts.ledger.counters["group message malformed"] == 2
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_words_on_what_is_not_shared_here_are_counted_and_forgotten(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        said: list[str] = []
+        group = group_of(parts, Silent(), log=lambda event, **fields: said.append(event))
+        for node in (NODE_ID, LAMP_ID, "x", "y"):
+            payload = pack_progress(Progress(node, GENERATION_MAX, 5, 9, 9))
+            group.take(Message(f"kerb/v1/north/gw2/{node}/progress", payload))
+        assert list(parts.ingest.elsewhere._told._newest) == [NODE_ID]
+        assert parts.ledger.counters["progress of a node that is not shared here"] == 3
+        for _ in range(2):
+            group._note_changes()
+        assert said == ["node can be claimed no more"]
+        for number in range(GATEWAYS_MAX + 2):
+            payload = pack_claims(Claims("run", 1, 60_000, {NODE_ID: 1}))
+            group.take(Message(f"kerb/v1/north/x{number}/owned", payload))
+        assert parts.ledger.counters["claims of too many gateways"] == 2
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_what_no_lease_concerns_has_its_tail_and_is_not_claimed(tmp_path: Path) -> None:
+    """A lamp and a Wi-Fi node fall silent in a group; a BLE node that is not owned does, too."""
+
+    async def story() -> None:
+        clock = HandClock()
+        parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        ble, lamp = parts.nodes
+        wifi_id = "a4cf12000003"
+        insert = "insert into nodes (node_id, role) values (?,'bin')"
+        await parts.store.write([(insert, [wifi_id])])
+        wifi = Node(3, wifi_id, "bin", KEY, wifi=True)
+        group = group_of(parts, Silent(), [ble, lamp, wifi])
+        tails = Tails(
+            parts.store, parts.ledger, parts.ingest.commit, clock, log, [ble, lamp, wifi],
+            silent_after_s=100, ours=group.ours,
+        )  # fmt: skip
+        await tails.begin()
+        for node in (ble, lamp, wifi):
+            await parts.ingest.epoch(node, 5, 3)
+        group.connection(True, False)
+        clock.boottime_s += 100
+        for node in (lamp, wifi):
+            group.heard(node.node_id, -40)  # who forges an advert of it makes nobody claim it
+        await tails.look()
+        said = {one["node"] for one in await parts.payloads() if one["kind"] == "loss"}
+        assert said == {LAMP_ID, wifi_id}
+        assert group._leases.tick(clock.boottime_ms()) is None
+        assert [node for node in (ble, lamp, wifi) if group.owned(node.node_id)] == []
+        assert (group.place(NODE_ID), group.place(wifi_id)) == (NOBODY, HERE)
+        assert list(group._streams()) == [NODE_ID]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_recording_makes_nobody_claim_a_node(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = HandClock()
+        parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        await parts.stream()
+        for seq in range(1, RECENT_DIGESTS + 2):
+            parts.ingest.advert(heard(seq))
+        group = group_of(parts, Silent())
+        group.connection(True, False)
+        link: Any = SimpleNamespace(queue=asyncio.Queue(), converse=None)
+        backfill = Backfill(
+            parts.ingest, clock, log, first_retry_s=1, last_retry_s=1, session_timeout_s=1,
+            door_s=1, owned=group.owned,
+        )  # fmt: skip
+        core = SimpleNamespace(ingest=parts.ingest)
+        gateway: Any = SimpleNamespace(core=core, group=group, backfill=backfill)
+        nothing: Any = None
+        hearing = asyncio.ensure_future(Gateway(nothing, nothing, nothing)._hear(link, gateway))
+
+        async def claims(*adverts: Heard) -> Claims | None:
+            for one in adverts:
+                link.queue.put_nowait(one)
+            while not link.queue.empty():
+                await asyncio.sleep(0)
+            said = None
+            for _ in range(2):  # the second time it has left it to better antennas long enough
+                clock.boottime_s += 2 * LEASE_S
+                said = group._leases.tick(clock.boottime_ms())
+            return said
+
+        assert await claims(heard(1), heard(RECENT_DIGESTS + 1, distance_mm=5)) is None
+        counters = parts.ledger.counters
+        assert (counters["replay"], counters["tampered"]) == (1, 1)
+        assert await claims(heard(1, epoch=5)) is not None  # a node with a new epoch is near
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
         await parts.store.close()
 
     asyncio.run(story())

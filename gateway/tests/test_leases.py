@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from kerb_gateway.leases import Leases, claim_delay_ms, wait_ms
+from kerb_gateway.leases import GATEWAYS_MAX, Leases, claim_delay_ms, wait_ms
 from kerb_gateway.peers import (
+    GENERATION_MAX,
     Claims,
     Progress,
     pack_claims,
@@ -217,6 +218,37 @@ def test_a_node_that_is_not_heard_is_given_up() -> None:
     assert leases.tick(60_000) is None
 
 
+def test_the_last_generation_is_not_passed_and_not_used_twice() -> None:
+    leases = machine(generation=GENERATION_MAX - 1)
+    leases.connected(0, kept=False)
+    leases.heard(NODE, -40, 2000)
+    said = leases.tick(2000)
+    assert said is not None
+    assert said.generations == {NODE: GENERATION_MAX}
+    unpack_claims(pack_claims(said))
+    leases.leave(2001)
+    leases.heard(NODE, -40, 4000)
+    assert leases.tick(4000) is None
+
+
+def test_gateways_that_topics_name_do_not_fill_the_memory() -> None:
+    leases = machine()
+    leases.connected(0, kept=False)
+    for number in range(GATEWAYS_MAX - 1):
+        assert leases.received(f"x{number}", claims(number + 1), 100)
+    assert leases.received("y", claims(0), 100)  # the only one that holds nothing
+    assert leases.received("gw2", claims(99), 200)
+    assert not leases.received("gw3", claims(100), 300)
+    assert len(leases._newest) == GATEWAYS_MAX
+    assert leases.received("x1", claims(0, 2), 400)  # who is known is heard
+    assert leases.received("gw3", claims(100), 500)
+    assert leases.generation(NODE) == 100
+    for number in range(200):
+        assert leases.received(f"z{number}", claims(1), 5000 + number * wait_ms(1000))
+    assert len(leases._newest) == GATEWAYS_MAX
+    assert len(leases._nodes[NODE].others) <= GATEWAYS_MAX
+
+
 def test_better_signals_claim_first() -> None:
     delays = [claim_delay_ms(rssi, 60_000, backup=False) for rssi in (-30, -40, -70, -100, -120)]
     assert delays == [0, 0, 3000, 6000, 6000]
@@ -236,6 +268,7 @@ def test_a_broken_session_drops_what_was_owned() -> None:
         b"[1]",
         b'{"run": "a", "number": 1, "lease_ms": 5}',
         b'{"run": "a", "number": 1, "lease_ms": 5, "nodes": {"x": 0}}',
+        b'{"run": "a", "number": 1, "lease_ms": 5, "nodes": {"x": 9007199254740993}}',
         b'{"run": "a", "number": true, "lease_ms": 5, "nodes": {}}',
         b'{"run": "a", "number": 1, "lease_ms": 0, "nodes": {}}',
         b'{"run": "", "number": 1, "lease_ms": 5, "nodes": {}}',

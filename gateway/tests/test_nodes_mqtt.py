@@ -13,10 +13,11 @@ from kerb_gateway.crypto import new_ecb
 from kerb_gateway.errors import LinkDown
 from kerb_gateway.links.mqtt import BufferedSocket, LocalBroker
 from kerb_gateway.links.nodes_mqtt import NodesMqtt
+from kerb_gateway.tails import Tails
 from kerb_sim.broker import Broker, find_mosquitto
 from kerb_wire import bundle
 from paho.mqtt.enums import CallbackAPIVersion
-from parts import EPOCH, KEY, LAMP_ID, NODE_ID, Parts, log, record
+from parts import EPOCH, KEY, LAMP_ID, NODE_ID, HandClock, Parts, log, record
 from streets import need
 
 _SETTLE_S = 0.3
@@ -250,6 +251,52 @@ def test_the_window_bounds_what_waits_and_a_full_one_commits(tmp_path: Path) -> 
         assert world.counted("record duplicate") == 0
 
     story(tmp_path, tell, window=20)
+
+
+async def tails_of(parts: Parts, clock: HandClock, silent_after_s: float) -> Tails:
+    tails = Tails(
+        parts.store, parts.ledger, parts.ingest.commit, clock, log, parts.nodes,
+        silent_after_s=silent_after_s,
+    )  # fmt: skip
+    await tails.begin()
+    return tails
+
+
+async def said_of_tails(parts: Parts) -> list[tuple[str, int]]:
+    await parts.ingest.commit()
+    kinds = ("loss", "found")
+    return [(o["kind"], o["first_seq"]) for o in await parts.payloads() if o["kind"] in kinds]
+
+
+def test_a_node_that_sends_is_not_silent_and_a_recording_is_no_contact(tmp_path: Path) -> None:
+    async def tell(world: World) -> None:
+        clock = HandClock()
+        await world.parts.store.close()
+        world.parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        tails = await tails_of(world.parts, clock, 100)
+        await world.link()
+        for seq in (1, 2, 4, 3):  # the last fills a gap
+            await world.node.send(sealed(seq, seq))
+            await asyncio.sleep(_SETTLE_S)
+            clock.boottime_s += 60
+            await tails.look()
+        assert await said_of_tails(world.parts) == []
+        clock.boottime_s += 60
+        await tails.look()
+        assert await said_of_tails(world.parts) == [("loss", 5)]
+        await world.unlink()
+        await world.parts.store.close()
+        world.parts = await Parts.open(tmp_path / "g.sqlite", clock)  # a new process
+        await world.link()
+        await world.node.send(sealed(1, 1))
+        await asyncio.sleep(_SETTLE_S)
+        assert world.counted("record duplicate") == 1
+        assert await said_of_tails(world.parts) == [("loss", 5)]
+        await world.node.send(sealed(5, 5))
+        await asyncio.sleep(_SETTLE_S)
+        assert await said_of_tails(world.parts) == [("loss", 5), ("found", 5)]
+
+    story(tmp_path, tell)
 
 
 def test_a_broker_that_dies_ends_the_link(tmp_path: Path) -> None:

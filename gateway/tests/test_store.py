@@ -81,6 +81,21 @@ def test_numbers_that_do_not_add_up_raise_one_alarm(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_batch_that_python_refuses_leaves_no_transaction_open(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = Store(tmp_path / "g.sqlite")
+        await store.open()
+        insert = "insert into meta values (?,?)"
+        with pytest.raises(OverflowError):
+            await store.write([(insert, ["a", 1]), (insert, ["b", 2**63])])
+        await store.write([(insert, ["c", 3])])
+        rows = await store.query("select key from meta where key in ('a', 'b', 'c')")
+        assert rows == [("c",)]
+        await store.close()
+
+    asyncio.run(story())
+
+
 def test_recent_digests_come_back_from_the_readings(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")

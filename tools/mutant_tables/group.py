@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutant_tables.mutant import Mutant
 from mutant_tables.places import (
+    GROUP,
     GROUP_STREET,
     KILLED,
     LEASES,
@@ -13,8 +14,27 @@ from mutant_tables.places import (
     RESTORE,
 )
 
+UNLEASED = "test_what_no_lease_concerns_has_its_tail_and_is_not_claimed"
+
 # fmt: off
 MUTANTS = [
+    Mutant("a silent lamp of a group is nobody's to tell", "gateway/kerb_gateway/group.py",
+           "return node_id not in self._nodes or self.owned", "return self.owned",
+           f"{GROUP}::{UNLEASED}"),
+    Mutant("a Wi-Fi node is leased", "gateway/kerb_gateway/model.py",
+           "self.bus is None and not self.wifi", "self.bus is None", f"{GROUP}::{UNLEASED}"),
+    Mutant("a recording makes a gateway claim a node", "gateway/kerb_gateway/app.py",
+           " and outcome.kind not in (REPLAY, TAMPERED):", ":",
+           f"{GROUP}::test_a_recording_makes_nobody_claim_a_node"),
+    Mutant("generations have no end", "gateway/kerb_gateway/leases.py",
+           "spent = state.generation >= GENERATION_MAX", "spent = False",
+           f"{LEASES}::test_the_last_generation_is_not_passed_and_not_used_twice"),
+    Mutant("any number of gateways is remembered", "gateway/kerb_gateway/leases.py",
+           "len(self._newest) < GATEWAYS_MAX:", "True:",
+           f"{LEASES}::test_gateways_that_topics_name_do_not_fill_the_memory"),
+    Mutant("any node's progress is remembered", "gateway/kerb_gateway/group.py",
+           "        if node not in self._nodes:", "        if False:",
+           f"{GROUP}::test_words_on_what_is_not_shared_here_are_counted_and_forgotten"),
     Mutant("an old epoch is not spoken of", "gateway/kerb_gateway/group.py",
            "for one in older),", "for one in older[:0]),",
            "gateway/tests/test_group.py"

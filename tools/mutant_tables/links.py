@@ -5,6 +5,8 @@ from __future__ import annotations
 from mutant_tables.mutant import Mutant
 from mutant_tables.places import GROUP, GUARD, NODES_MQTT, STREET, TIMEKEEPER
 
+TAIL = "test_a_node_that_sends_is_not_silent_and_a_recording_is_no_contact"
+
 # fmt: off
 MUTANTS = [
     Mutant("who has lost a node calls it once more", "gateway/kerb_gateway/backfill.py",
@@ -30,6 +32,11 @@ MUTANTS = [
     Mutant("the window is not kept", "gateway/kerb_gateway/links/mqtt.py",
            "if self._unacked >= self._part.window:", "if False:",
            f"{NODES_MQTT}::test_the_window_bounds_what_waits_and_a_full_one_commits"),
+    Mutant("a Wi-Fi node that sends falls silent", "gateway/kerb_gateway/links/nodes_mqtt.py",
+           "                self._ingest.contact(stream)\n", "                pass\n",
+           f"{NODES_MQTT}::{TAIL}"),
+    Mutant("a recorded bundle takes a tail back", "gateway/kerb_gateway/links/nodes_mqtt.py",
+           "epoch, 0, contact=False)", "epoch, 0)", f"{NODES_MQTT}::{TAIL}"),
     Mutant("wrong MICs are not rationed", "gateway/kerb_gateway/guard.py",
            "return now_ms - window.begun_ms < self._window_ms", "return False",
            f"{GUARD}::test_a_flood_takes_no_reading_from_the_node_it_imitates"),

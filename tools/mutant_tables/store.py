@@ -21,6 +21,10 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("only SQLite's errors end a transaction", "gateway/kerb_gateway/store/database.py",
+           "except BaseException:", "except sqlite3.Error:",
+           "gateway/tests/test_store.py"
+           "::test_a_batch_that_python_refuses_leaves_no_transaction_open"),
     Mutant("mark passes rows that did not end", "gateway/kerb_gateway/store/outbox.py",
            "while self._order and self._order[0] in self._ended:", "while self._order:",
            "gateway/tests/test_publisher.py::test_rows_end_only_on_puback_and_the_window_holds"),

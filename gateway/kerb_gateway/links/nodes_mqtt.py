@@ -3,7 +3,7 @@
 Rule: a message is acknowledged to the broker, and its node answered, only after the COMMIT that
 holds its records; what is forged, damaged or nobody's is counted and acknowledged, so that it does
 not come again. A number that is known comes from a node that lost its answer: a duplicate,
-answered again.
+answered again. Only a record that was new is contact with its node: the rest may be a recording.
 
 docs/mqtt-topics.md has the topics, docs/wire-format.md the bundle.
 """
@@ -20,7 +20,7 @@ from kerb_wire import bundle, records
 from kerb_wire.errors import MIC, RemoteFault
 
 from kerb_gateway.crypto import Decrypt, Ecb, ccm_opener, new_ecb
-from kerb_gateway.ingest import Ingest
+from kerb_gateway.ingest import ACCEPTED, FILLED, Ingest
 from kerb_gateway.links.mqtt import Arrived, LocalBroker
 from kerb_gateway.model import Node, Stream
 
@@ -128,7 +128,7 @@ class NodesMqtt:
         return ccm_opener(bundle.bundle_key(new_ecb, node.root_key, epoch), bundle.TAG_BYTES)
 
     async def _begin(self, node: Node, epoch: int, decrypt: Decrypt) -> _Origin:
-        stream = await self._ingest.epoch(node, epoch, 0)
+        stream = await self._ingest.epoch(node, epoch, 0, contact=False)
         ack_ecb = new_ecb(bundle.ack_key(new_ecb, node.root_key, epoch))
         origin = self._origins[(node.node_id, epoch)] = _Origin(stream, decrypt, ack_ecb)
         self._log("epoch heard", node=node.node_id, epoch=epoch, last_seq=stream.last_seq)
@@ -137,10 +137,12 @@ class NodesMqtt:
     def _store(self, stream: Stream, packed: list[bytes]) -> None:
         for one in packed:
             try:
-                self._ingest.record(stream, one, via="mqtt", auth="mic")
+                kind = self._ingest.record(stream, one, via="mqtt", auth="mic")
             except RemoteFault:  # of the node itself, newer than this gateway: its number is a gap
                 self._ingest.count("malformed record", stream.node.node_no)
                 continue
+            if kind in (ACCEPTED, FILLED):
+                self._ingest.contact(stream)
             if records.event_of(one):
                 self._ingest.hurry()
 

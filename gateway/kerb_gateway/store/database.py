@@ -158,20 +158,29 @@ class Store:
             raise self._failure
         connection = self._open_connection()
         try:
-            connection.execute("begin immediate")
+            self._transact(connection, operations)
+        except sqlite3.Error as error:
+            translated = self._translated(error)
+            if not isinstance(translated, StoreFull):
+                self._failure = translated
+            raise translated from error
+
+    @staticmethod
+    def _transact(connection: sqlite3.Connection, operations: list[Operation]) -> None:
+        connection.execute("begin immediate")
+        try:
             for operation in operations:
                 if isinstance(operation, Many):
                     connection.executemany(operation.statement, operation.rows)
                 else:
                     connection.execute(*operation)
             connection.execute("commit")
-        except sqlite3.Error as error:
+        except BaseException:
+            # Not SQLite's errors alone: a number too great for a column is an OverflowError, and
+            # a transaction that it left open would let no later one begin.
             if connection.in_transaction:
                 connection.execute("rollback")
-            translated = self._translated(error)
-            if not isinstance(translated, StoreFull):
-                self._failure = translated
-            raise translated from error
+            raise
 
     async def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a bounded query, on the writer's own view."""
