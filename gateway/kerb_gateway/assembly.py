@@ -302,7 +302,7 @@ class Assembly:
             self._log,
             core.nodes,
             silent_after_s=self._config.watch.silent_after_s,
-            ours=group.ours if group else None,
+            ours=group.speaks_for if group else None,
         )
 
     def _retention(self, core: Core, letters: Letters) -> Retention:

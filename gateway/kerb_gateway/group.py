@@ -120,6 +120,12 @@ class Group:
         """Tell whether a node is this gateway's business now: owned, or without any lease."""
         return node_id not in self._nodes or self.owned(node_id)
 
+    def speaks_for(self, node_id: str) -> bool:
+        """Tell whether this gateway says that a node is silent: its last owner, or its only."""
+        if node_id not in self._nodes:
+            return True
+        return self._leases.speaks_for(node_id, self._clock.boottime_ms())
+
     def place(self, node_id: str) -> str:
         """Return whose business a configured node is now: HERE, ELSEWHERE or NOBODY's yet."""
         if self.ours(node_id):

@@ -50,6 +50,7 @@ class _Node:
     """What is known of one node."""
 
     generation: int  # the highest that anyone was heard to use
+    mine: int = 0  # the highest that this gateway has used
     claim: _Claim | None = None
     others: dict[str, _Other] = field(default_factory=dict)
     heard_ms: int | None = None
@@ -88,13 +89,14 @@ class Leases:
         unheard_ms: int,
         backup: bool = False,
     ) -> None:
-        """run: a word that no earlier start of this gateway used; generations: of every node,
-        the highest known (0: none); unheard_ms: a node not heard for so long is given up.
+        """run: a word that no earlier start of this gateway used; generations: of every node, the
+        highest that this gateway has used (0: none); unheard_ms: a node that was not heard for
+        so long is given up.
         """
         self._gateway, self._run = gateway, run
         self._lease_ms, self._unheard_ms, self._backup = lease_ms, unheard_ms, backup
         self._longest_ms = lease_ms  # of all leases heard of
-        self._nodes = {name: _Node(generation) for name, generation in generations.items()}
+        self._nodes = {name: _Node(number, number) for name, number in generations.items()}
         self._listen_until_ms = 0
         self._connected = False
         self._connected_ms = 0
@@ -118,6 +120,16 @@ class Leases:
         """Tell whether another gateway is known to own the node, or may still do so."""
         state = self._nodes.get(node)
         return state is not None and state.taken(now_ms)
+
+    def speaks_for(self, node: str, now_ms: int) -> bool:
+        """Tell whether it falls to this gateway to say that the node is silent.
+
+        Nobody owns a node that nobody hears; then the last that did still answers for it.
+        """
+        state = self._nodes.get(node)
+        if state is None or state.taken(now_ms):
+            return False
+        return 0 < state.mine == state.generation
 
     def generation(self, node: str) -> int:
         """Return the highest generation known of the node."""
@@ -286,6 +298,7 @@ class Leases:
         if now_ms >= state.claim_at_ms:
             state.claim_at_ms = None
             state.generation += 1
+            state.mine = state.generation
             state.claim = _Claim(state.generation, now_ms)
             self._changed = True
 

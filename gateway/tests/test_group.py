@@ -263,7 +263,7 @@ def test_what_no_lease_concerns_has_its_tail_and_is_not_claimed(tmp_path: Path) 
         group = group_of(parts, Silent(), [ble, lamp, wifi])
         tails = Tails(
             parts.store, parts.ledger, parts.ingest.commit, clock, log, [ble, lamp, wifi],
-            silent_after_s=100, ours=group.ours,
+            silent_after_s=100, ours=group.speaks_for,
         )  # fmt: skip
         await tails.begin()
         for node in (ble, lamp, wifi):
@@ -279,6 +279,53 @@ def test_what_no_lease_concerns_has_its_tail_and_is_not_claimed(tmp_path: Path) 
         assert [node for node in (ble, lamp, wifi) if group.owned(node.node_id)] == []
         assert (group.place(NODE_ID), group.place(wifi_id)) == (NOBODY, HERE)
         assert list(group._streams()) == [NODE_ID]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+class Echo(Silent):
+    """A broker that gives back what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[Message] = []
+
+    def retain(self, topic: str, payload: bytes, expiry_s: int | None = None) -> None:
+        self.said.append(Message(topic, payload))
+
+
+def test_the_last_owner_says_that_a_node_is_silent_though_it_has_let_it_go(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        clock, broker = HandClock(), Echo()
+        parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        stream = await parts.stream(3)
+        group = group_of(parts, broker)
+        tails = Tails(
+            parts.store, parts.ledger, parts.ingest.commit, clock, log, parts.nodes,
+            silent_after_s=100 * LEASE_S, ours=group.speaks_for,
+        )  # fmt: skip
+        await tails.begin()
+        group.connection(True, False)
+        group.heard(NODE_ID, -40)
+        owned = []
+        while tails.silent_s(stream) < 100 * LEASE_S:
+            clock.boottime_s += LEASE_S / 4
+            await group._claim(group._leases.tick(clock.boottime_ms()))
+            while broker.said:
+                group.take(broker.said.pop(0))
+            owned.append(group.owned(NODE_ID))
+        assert any(owned)
+        assert not owned[-1]  # unheard for so long: whoever hears it now may have it
+        await tails.look()
+        assert stream.tail_no is not None
+        claims = Claims("run", 1, LEASE_S * 1000, {NODE_ID: group._leases.generation(NODE_ID) + 1})
+        group.take(Message("kerb/v1/north/gw2/owned", pack_claims(claims)))
+        assert not group.speaks_for(NODE_ID)
+        clock.boottime_s += 100 * LEASE_S
+        assert not group.speaks_for(NODE_ID)  # the other was its last owner
         await parts.store.close()
 
     asyncio.run(story())

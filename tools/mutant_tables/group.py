@@ -18,6 +18,14 @@ UNLEASED = "test_what_no_lease_concerns_has_its_tail_and_is_not_claimed"
 
 # fmt: off
 MUTANTS = [
+    Mutant("who has let a node go says nothing of its silence",
+           "gateway/kerb_gateway/leases.py",
+           "return 0 < state.mine == state.generation", "return self.owned(node, now_ms)",
+           f"{GROUP}::test_the_last_owner_says_that_a_node_is_silent_though_it_has_let_it_go"),
+    Mutant("whoever had a node once says that it is silent",
+           "gateway/kerb_gateway/leases.py",
+           "return 0 < state.mine == state.generation", "return 0 < state.mine",
+           f"{GROUP}::test_the_last_owner_says_that_a_node_is_silent_though_it_has_let_it_go"),
     Mutant("a silent lamp of a group is nobody's to tell", "gateway/kerb_gateway/group.py",
            "return node_id not in self._nodes or self.owned", "return self.owned",
            f"{GROUP}::{UNLEASED}"),
