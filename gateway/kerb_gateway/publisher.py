@@ -114,7 +114,7 @@ class Publisher:
         rows = self._flying.pop(mid, None)
         self._freed.set()
         if rows is None:
-            return  # the availability message, or one of a session before this start
+            return  # of a replay that no longer waits for it
         self._flying_bytes -= sum(len(row.payload) for row in rows)
         if reason < FAILURES:
             self._delivered(rows, reason)

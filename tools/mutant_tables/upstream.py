@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mutant_tables.mutant import Mutant
-from mutant_tables.places import PUBLISHER, REGRESSIONS, REPLAY, STREET, TRAPS_PAHO
+from mutant_tables.places import FALLBACK, PUBLISHER, REGRESSIONS, REPLAY, STREET, TRAPS_PAHO
 
 # fmt: off
 MUTANTS = [
@@ -72,4 +72,10 @@ MUTANTS = [
            "                await event.wait()\n",
            "            await asyncio.wait_for(event.wait(), _PAUSE_S)\n",
            "gateway/tests/test_publisher.py::test_a_stop_that_meets_a_commit_is_not_forgotten"),
+    Mutant("a new client in mid-life", "gateway/kerb_gateway/uplink/mqtt.py",
+           "        self._may_fall_back = False\n", "",
+           f"{FALLBACK}::test_cut_handshakes_in_mid_life_leave_the_rows_in_flight_where_they_are"),
+    Mutant("what has no PUBACK ends a row", "gateway/kerb_gateway/uplink/mqtt.py",
+           "            if mid in self._rows_out:", "            if True:",
+           f"{FALLBACK}::test_only_what_publish_sent_is_handed_on_as_acknowledged"),
 ]

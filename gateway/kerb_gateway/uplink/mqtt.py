@@ -86,6 +86,7 @@ class Uplink:
         self._broken_handshakes = 0
         self._acks: deque[tuple[int, int]] = deque()  # never more than the publisher's window
         self._acks_due = False
+        self._rows_out: set[int] = set()  # ids of publish(), until their PUBACK
         self.connected = asyncio.Event()
         self.receive_maximum = _RECEIVE_MAX_DEFAULT
         self.maximum_packet_bytes = _PACKET_MAX_BYTES
@@ -177,7 +178,9 @@ class Uplink:
         if code != _SUCCESS:
             self._failed(text, code)
             return
-        self._broken_handshakes = 0
+        # From here on rows may be in flight, by the ids of this client: another one would count
+        # from 1 again, and neither send them again nor know whose PUBACK comes.
+        self._may_fall_back = False
         self.receive_maximum, self.maximum_packet_bytes = limits
         # paho calls on_connect before it sends again what is unacknowledged. The answer to this
         # comes after that: only then may anything new follow, or it would overtake what is older.
@@ -216,7 +219,10 @@ class Uplink:
     def _take_acks(self) -> None:
         self._acks_due = False  # first: what arrives from here on calls again
         while self._acks:
-            self.on_acked(*self._acks.popleft())
+            mid, reason = self._acks.popleft()
+            if mid in self._rows_out:  # paho says the same of our availability and of retain()
+                self._rows_out.discard(mid)
+                self.on_acked(mid, reason)
 
     def _on_arrived(self, incoming: Incoming) -> None:
         if self.is_watched(incoming.topic):
@@ -226,7 +232,9 @@ class Uplink:
 
     def publish(self, topic: str, payload: bytes) -> int:
         """Send with QoS 1; returns the message id that on_acked will name."""
-        return self._client.publish(topic, payload, qos=1).mid
+        mid = self._client.publish(topic, payload, qos=1).mid
+        self._rows_out.add(mid)
+        return mid
 
     def retain(self, topic: str, payload: bytes, expiry_s: int | None = None) -> None:
         """Publish what the broker is to keep, under MQTT 5 for expiry_s at most."""
