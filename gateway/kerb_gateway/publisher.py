@@ -25,15 +25,14 @@ from kerb_gateway.uplink.refusals import (
     Patience,
     verdict,
 )
+from kerb_gateway.uplink.sizes import TOO_LARGE, batch_bytes, packet_bytes
 
 _PAUSE_S = 0.5
 _LOOK_S = 0.25
 _READ_ROWS = 1024
 _BACKLOG_ROWS = 128  # with so many more waiting, readings travel together
-_BATCH_BYTES = 60_000
 # Unacknowledged payloads; paho holds each up to twice. At 200 ms to the broker it is 5 MB/s.
 _FLYING_BYTES = 1_000_000
-_OVERHEAD_BYTES = 512  # topic, header and properties of a message
 _LATER_ROWS = 1000  # put off by the broker, each by itself; beyond that nothing new is begun
 _AHEAD_ROWS = 20000  # rows that may end before one that was put off
 
@@ -116,6 +115,9 @@ class Publisher:
         if rows is None:
             return  # of a replay that no longer waits for it
         self._flying_bytes -= sum(len(row.payload) for row in rows)
+        self._answered(rows, reason)
+
+    def _answered(self, rows: list[Outgoing], reason: int) -> None:
         if reason < FAILURES:
             self._delivered(rows, reason)
         elif verdict(reason) == HOLD:
@@ -191,13 +193,18 @@ class Publisher:
             self._cursor = self._ready[-1].outbox_no
             self._together = len(self._ready) > _BACKLOG_ROWS
         while room > 0 and self._ready:
-            rows = self._next()
-            topic, payload = rows[0].topic, rows[0].payload
-            if len(rows) > 1:
-                topic, payload = self._batch.topic, join([row.payload for row in rows])
-            self._flying[self._broker.publish(topic, payload)] = rows
-            self._flying_bytes += sum(len(row.payload) for row in rows)
+            self._send(self._next())
             room = self._room()
+
+    def _send(self, rows: list[Outgoing]) -> None:
+        topic, payload = rows[0].topic, rows[0].payload
+        if len(rows) > 1:
+            topic, payload = self._batch.topic, join([row.payload for row in rows])
+        if packet_bytes(topic, payload) > self._broker.maximum_packet_bytes:
+            self._answered(rows, TOO_LARGE)
+            return
+        self._flying[self._broker.publish(topic, payload)] = rows
+        self._flying_bytes += sum(len(row.payload) for row in rows)
 
     def _room(self) -> int:
         """Return how many messages may be sent now; not above 0: none."""
@@ -230,8 +237,7 @@ class Publisher:
         rows = [self._ready.popleft()]
         if not self._together or not self._joins(rows[0]):
             return rows
-        left_bytes = min(_BATCH_BYTES, self._broker.maximum_packet_bytes - _OVERHEAD_BYTES)
-        left_bytes -= len(rows[0].payload)
+        left_bytes = batch_bytes(self._broker.maximum_packet_bytes) - len(rows[0].payload)
         while self._ready and len(rows) < self._batch.rows and self._joins(self._ready[0]):
             left_bytes -= len(self._ready[0].payload) + 1
             if left_bytes < 0:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from mutant_tables.mutant import Mutant
-from mutant_tables.places import FALLBACK, PUBLISHER, REGRESSIONS, REPLAY, STREET, TRAPS_PAHO
+from mutant_tables.places import (
+    FALLBACK,
+    PUBLISHER,
+    REGRESSIONS,
+    REPLAY,
+    STREET,
+    TOO_LARGE,
+    TRAPS_PAHO,
+)
 
 # fmt: off
 MUTANTS = [
     Mutant("outbox ends without puback", "gateway/kerb_gateway/publisher.py",
            "self._flying[self._broker.publish(topic, payload)] = rows",
            "self._broker.publish(topic, payload)\n"
-           "            self._delivered(rows, 0)",
+           "        self._delivered(rows, 0)",
            "gateway/tests/test_publisher.py::test_rows_end_only_on_puback_and_the_window_holds"),
     Mutant("refused message thrown away", "gateway/kerb_gateway/publisher.py",
            "self._refused.append((row, reason))", "self._outbox.ended(row.outbox_no)",
@@ -34,7 +42,7 @@ MUTANTS = [
            'payload, {"replayed": True}', "payload, {}",
            f"{REPLAY}::test_rows_come_once_more_in_order_and_the_live_flow_goes_on"),
     Mutant("a replay takes what dead letters hold", "gateway/kerb_gateway/replay.py",
-           "[row for row in rows if row.outbox_no not in letters]", "rows",
+           "rows = [row for row in rows if row.outbox_no not in letters]", "pass",
            f"{REPLAY}::test_letters_are_not_replayed_and_refusals_are_counted"),
     Mutant("a replay takes more than the broker's room", "gateway/kerb_gateway/publisher.py",
            "self._broker.receive_maximum - self.lent", "self._broker.receive_maximum",
@@ -49,7 +57,7 @@ MUTANTS = [
            f"{STREET}::test_broker_killed_and_back"),
     Mutant("street: a row ends when it is sent", "gateway/kerb_gateway/publisher.py",
            "self._flying[self._broker.publish(topic, payload)] = rows",
-           "self._broker.publish(topic, payload)\n            self._delivered(rows, 0)",
+           "self._broker.publish(topic, payload)\n        self._delivered(rows, 0)",
            f"{STREET}::test_gateway_and_broker_killed_with_messages_in_flight"),
     Mutant("trap: one message more than the broker takes", "gateway/kerb_gateway/uplink/mqtt.py",
            'b"online", qos=0', 'b"online", qos=1',
@@ -61,7 +69,7 @@ MUTANTS = [
            "return segment if _SEGMENT.match(segment) else UNKNOWN", "return segment",
            REGRESSIONS),
     Mutant("trap: all is sent again to who takes less", "gateway/kerb_gateway/uplink/mqtt.py",
-           "        _hold_back(client, limits[0])\n", "",
+           "_hold_back(client, *limits)", "_hold_back(client, 65535, limits[1])",
            f"{TRAPS_PAHO}::test_ours_sends_again_only_what_the_broker_takes_now"),
     Mutant("what is new overtakes what is sent again", "gateway/kerb_gateway/uplink/mqtt.py",
            "        self.on_connection(True, kept)\n",
@@ -78,4 +86,17 @@ MUTANTS = [
     Mutant("what has no PUBACK ends a row", "gateway/kerb_gateway/uplink/mqtt.py",
            "            if mid in self._rows_out:", "            if True:",
            f"{FALLBACK}::test_only_what_publish_sent_is_handed_on_as_acknowledged"),
+    Mutant("what the broker takes no more is sent again for ever",
+           "gateway/kerb_gateway/uplink/mqtt.py",
+           "            del client._out_messages[mid]", "            pass",
+           f"{TOO_LARGE}::test_a_broker_that_takes_less_than_before_is_not_sent_it_again"),
+    Mutant("a row that the broker cannot take is sent", "gateway/kerb_gateway/publisher.py",
+           "if packet_bytes(topic, payload) > self._broker.maximum_packet_bytes:", "if False:",
+           f"{TOO_LARGE}::test_a_row_that_the_broker_cannot_take_is_a_dead_letter"),
+    Mutant("a replay is sent whatever its size", "gateway/kerb_gateway/replay.py",
+           "if packet_bytes(topic, payload) > self._broker.maximum_packet_bytes:", "if False:",
+           f"{TOO_LARGE}::test_a_replay_sends_nothing_that_the_broker_cannot_take"),
+    Mutant("a replay's batch has rows and no bytes", "gateway/kerb_gateway/replay.py",
+           " and left_bytes >= 0:", ":",
+           f"{TOO_LARGE}::test_a_replay_sends_nothing_that_the_broker_cannot_take"),
 ]
