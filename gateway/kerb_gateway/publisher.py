@@ -8,6 +8,7 @@ the next batch of readings, or after many rows: writing it after each PUBACK wou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -35,8 +36,10 @@ _BACKLOG_ROWS = 128  # with so many more waiting, readings travel together
 _FLYING_BYTES = 1_000_000
 _LATER_ROWS = 1000  # put off by the broker, each by itself; beyond that nothing new is begun
 _AHEAD_ROWS = 20000  # rows that may end before one that was put off
+_REFUSED_ROWS = 256  # that wait to be kept; beyond that nothing is sent
 
 Log = Callable[..., Any]
+Refused = list[tuple[Outgoing, str]]  # each with the reason
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,13 @@ class Publisher:
         *,
         in_flight: int,
         mark_s: float,
-        bury: Callable[[Outgoing, str], Awaitable[None]],
+        bury: Callable[[Refused], Awaitable[None]],
         batch: Batch,
         patience: Patience | None = None,
     ) -> None:
         """mark_s: after so long without a batch that carries it, the mark is stored by itself;
-        bury: keeps what was refused for good, durably, before the mark may pass it;
+        bury: keeps what was refused for good, durably and in one commit, before the mark may
+        pass it;
         patience: with refusals of the moment.
         """
         self._patience = patience or Patience()
@@ -102,7 +106,8 @@ class Publisher:
         self._flying: dict[int, list[Outgoing]] = {}
         self._flying_bytes = 0
         self._alone: set[int] = set()  # rows of a batch that was refused: each for itself now
-        self._refused: list[tuple[Outgoing, str]] = []
+        self._refused: Refused = []
+        self._burying = asyncio.Lock()  # two would end rows that neither has kept
         self._freed = asyncio.Event()
         self.lent = 0  # of the broker's room, to a replay
         self.delivered = 0
@@ -209,7 +214,7 @@ class Publisher:
     def _room(self) -> int:
         """Return how many messages may be sent now; not above 0: none."""
         window = 1 if self._hold.probing else self._window
-        if self._flying_bytes >= _FLYING_BYTES:
+        if self._flying_bytes >= _FLYING_BYTES or len(self._refused) >= _REFUSED_ROWS:
             return 0
         return min(window, self._broker.receive_maximum - self.lent) - len(self._flying)
 
@@ -277,20 +282,28 @@ class Publisher:
                 continue  # what is not marked is sent again after a restart; ingest says the rest
 
     async def _bury(self) -> None:
-        while self._refused:
-            message, reason = self._refused[0]
-            await self._keep(message, reason)
-            self._outbox.ended(message.outbox_no)
-            self._refused.pop(0)
+        async with self._burying:
+            while refused := list(self._refused):
+                await self._keep(refused)
+                for message, _ in refused:
+                    self._outbox.ended(message.outbox_no)
+                del self._refused[: len(refused)]
+                self._freed.set()
 
     async def mark(self) -> None:
         """Store how far the outbox is done."""
         await self._bury()
         await self._outbox.write_mark()
 
+    async def mark_within(self, timeout_s: float) -> None:
+        """Mark if the disk has room by then; what is not marked is sent again after a restart."""
+        with contextlib.suppress(TimeoutError, StoreFull):
+            async with asyncio.timeout(timeout_s):
+                await self.mark()
+
     async def settle(self, timeout_s: float) -> None:
-        """Wait for what is in flight, at most timeout_s, and mark what came back."""
+        """Wait for what is in flight, then mark what came back: at most timeout_s for each."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while self._flying and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
-        await self.mark()
+        await self.mark_within(timeout_s)

@@ -6,6 +6,7 @@ from mutant_tables.mutant import Mutant
 from mutant_tables.places import (
     FALLBACK,
     PUBLISHER,
+    REFUSED,
     REGRESSIONS,
     REPLAY,
     STREET,
@@ -99,4 +100,14 @@ MUTANTS = [
     Mutant("a replay's batch has rows and no bytes", "gateway/kerb_gateway/replay.py",
            " and left_bytes >= 0:", ":",
            f"{TOO_LARGE}::test_a_replay_sends_nothing_that_the_broker_cannot_take"),
+    Mutant("refused rows wait without a bound", "gateway/kerb_gateway/publisher.py",
+           " or len(self._refused) >= _REFUSED_ROWS:", ":",
+           f"{REFUSED}::test_refused_rows_that_wait_are_bounded_and_kept_together"),
+    Mutant("a commit for each refused row", "gateway/kerb_gateway/publisher.py",
+           "while refused := list(self._refused):", "while refused := self._refused[:1]:",
+           f"{REFUSED}::test_refused_rows_that_wait_are_bounded_and_kept_together"),
+    Mutant("a full disk keeps the gateway from stopping", "gateway/kerb_gateway/publisher.py",
+           "            async with asyncio.timeout(timeout_s):\n                await self.mark()",
+           "            await self.mark()",
+           f"{REFUSED}::test_a_stop_does_not_wait_for_a_full_disk"),
 ]

@@ -13,7 +13,7 @@ _FIXED_BYTES = 2 + 2 + 1  # lengths of topic and properties, message id
 _BITS_OF_LENGTH = 7  # in each octet of the packet's own length
 
 
-def packet_bytes(topic: str, payload: bytes) -> int:
+def packet_bytes(topic: str, payload: bytes | bytearray) -> int:
     """Return how long the PUBLISH of a message is: QoS 1, no properties."""
     rest = _FIXED_BYTES + len(topic.encode()) + len(payload)
     return 1 + -(-rest.bit_length() // _BITS_OF_LENGTH) + rest
