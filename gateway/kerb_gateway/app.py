@@ -93,7 +93,7 @@ class Gateway(Assembly):
                 await core.ingest.commit()
         await parts.publisher.settle(_SETTLE_S)
         await core.uplink.stop(_GOODBYE_S)
-        await parts.publisher.mark()
+        await parts.publisher.mark_within(_GOODBYE_S)
 
     async def _until_stopped(self, jobs: list[Any]) -> None:
         """Run the jobs until a stop is asked for; the first that fails ends all."""

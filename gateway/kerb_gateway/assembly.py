@@ -27,7 +27,7 @@ from kerb_gateway.links.mqtt import LocalBroker
 from kerb_gateway.links.nodes_mqtt import NodesMqtt
 from kerb_gateway.logs import WARNINGS
 from kerb_gateway.model import Geometry, Node
-from kerb_gateway.publisher import Batch, Publisher
+from kerb_gateway.publisher import Batch, Publisher, Refused
 from kerb_gateway.replay import Replayer
 from kerb_gateway.service.control import ControlSocket
 from kerb_gateway.status import Situation
@@ -37,7 +37,6 @@ from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.letters import Letters
-from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.replays import GATEWAY, Replays
 from kerb_gateway.store.retention import Retention
 from kerb_gateway.tails import Tails
@@ -225,8 +224,9 @@ class Assembly:
     def _publisher(self, core: Core) -> Publisher:
         """The way from the outbox to the broker."""
 
-        async def bury(message: Outgoing, reason: str) -> None:
-            core.ledger.bury(message, reason)
+        async def bury(refused: Refused) -> None:
+            for message, reason in refused:
+                core.ledger.bury(message, reason)
             await core.ingest.commit()
 
         return Publisher(

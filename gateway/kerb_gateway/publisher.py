@@ -8,6 +8,7 @@ the next batch of readings, or after many rows: writing it after each PUBACK wou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -25,19 +26,20 @@ from kerb_gateway.uplink.refusals import (
     Patience,
     verdict,
 )
+from kerb_gateway.uplink.sizes import TOO_LARGE, batch_bytes, packet_bytes
 
 _PAUSE_S = 0.5
 _LOOK_S = 0.25
 _READ_ROWS = 1024
 _BACKLOG_ROWS = 128  # with so many more waiting, readings travel together
-_BATCH_BYTES = 60_000
 # Unacknowledged payloads; paho holds each up to twice. At 200 ms to the broker it is 5 MB/s.
 _FLYING_BYTES = 1_000_000
-_OVERHEAD_BYTES = 512  # topic, header and properties of a message
 _LATER_ROWS = 1000  # put off by the broker, each by itself; beyond that nothing new is begun
 _AHEAD_ROWS = 20000  # rows that may end before one that was put off
+_REFUSED_ROWS = 256  # that wait to be kept; beyond that nothing is sent
 
 Log = Callable[..., Any]
+Refused = list[tuple[Outgoing, str]]  # each with the reason
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,13 @@ class Publisher:
         *,
         in_flight: int,
         mark_s: float,
-        bury: Callable[[Outgoing, str], Awaitable[None]],
+        bury: Callable[[Refused], Awaitable[None]],
         batch: Batch,
         patience: Patience | None = None,
     ) -> None:
         """mark_s: after so long without a batch that carries it, the mark is stored by itself;
-        bury: keeps what was refused for good, durably, before the mark may pass it;
+        bury: keeps what was refused for good, durably and in one commit, before the mark may
+        pass it;
         patience: with refusals of the moment.
         """
         self._patience = patience or Patience()
@@ -103,7 +106,8 @@ class Publisher:
         self._flying: dict[int, list[Outgoing]] = {}
         self._flying_bytes = 0
         self._alone: set[int] = set()  # rows of a batch that was refused: each for itself now
-        self._refused: list[tuple[Outgoing, str]] = []
+        self._refused: Refused = []
+        self._burying = asyncio.Lock()  # two would end rows that neither has kept
         self._freed = asyncio.Event()
         self.lent = 0  # of the broker's room, to a replay
         self.delivered = 0
@@ -114,8 +118,11 @@ class Publisher:
         rows = self._flying.pop(mid, None)
         self._freed.set()
         if rows is None:
-            return  # the availability message, or one of a session before this start
+            return  # of a replay that no longer waits for it
         self._flying_bytes -= sum(len(row.payload) for row in rows)
+        self._answered(rows, reason)
+
+    def _answered(self, rows: list[Outgoing], reason: int) -> None:
         if reason < FAILURES:
             self._delivered(rows, reason)
         elif verdict(reason) == HOLD:
@@ -191,18 +198,23 @@ class Publisher:
             self._cursor = self._ready[-1].outbox_no
             self._together = len(self._ready) > _BACKLOG_ROWS
         while room > 0 and self._ready:
-            rows = self._next()
-            topic, payload = rows[0].topic, rows[0].payload
-            if len(rows) > 1:
-                topic, payload = self._batch.topic, join([row.payload for row in rows])
-            self._flying[self._broker.publish(topic, payload)] = rows
-            self._flying_bytes += sum(len(row.payload) for row in rows)
+            self._send(self._next())
             room = self._room()
+
+    def _send(self, rows: list[Outgoing]) -> None:
+        topic, payload = rows[0].topic, rows[0].payload
+        if len(rows) > 1:
+            topic, payload = self._batch.topic, join([row.payload for row in rows])
+        if packet_bytes(topic, payload) > self._broker.maximum_packet_bytes:
+            self._answered(rows, TOO_LARGE)
+            return
+        self._flying[self._broker.publish(topic, payload)] = rows
+        self._flying_bytes += sum(len(row.payload) for row in rows)
 
     def _room(self) -> int:
         """Return how many messages may be sent now; not above 0: none."""
         window = 1 if self._hold.probing else self._window
-        if self._flying_bytes >= _FLYING_BYTES:
+        if self._flying_bytes >= _FLYING_BYTES or len(self._refused) >= _REFUSED_ROWS:
             return 0
         return min(window, self._broker.receive_maximum - self.lent) - len(self._flying)
 
@@ -230,8 +242,7 @@ class Publisher:
         rows = [self._ready.popleft()]
         if not self._together or not self._joins(rows[0]):
             return rows
-        left_bytes = min(_BATCH_BYTES, self._broker.maximum_packet_bytes - _OVERHEAD_BYTES)
-        left_bytes -= len(rows[0].payload)
+        left_bytes = batch_bytes(self._broker.maximum_packet_bytes) - len(rows[0].payload)
         while self._ready and len(rows) < self._batch.rows and self._joins(self._ready[0]):
             left_bytes -= len(self._ready[0].payload) + 1
             if left_bytes < 0:
@@ -271,20 +282,28 @@ class Publisher:
                 continue  # what is not marked is sent again after a restart; ingest says the rest
 
     async def _bury(self) -> None:
-        while self._refused:
-            message, reason = self._refused[0]
-            await self._keep(message, reason)
-            self._outbox.ended(message.outbox_no)
-            self._refused.pop(0)
+        async with self._burying:
+            while refused := list(self._refused):
+                await self._keep(refused)
+                for message, _ in refused:
+                    self._outbox.ended(message.outbox_no)
+                del self._refused[: len(refused)]
+                self._freed.set()
 
     async def mark(self) -> None:
         """Store how far the outbox is done."""
         await self._bury()
         await self._outbox.write_mark()
 
+    async def mark_within(self, timeout_s: float) -> None:
+        """Mark if the disk has room by then; what is not marked is sent again after a restart."""
+        with contextlib.suppress(TimeoutError, StoreFull):
+            async with asyncio.timeout(timeout_s):
+                await self.mark()
+
     async def settle(self, timeout_s: float) -> None:
-        """Wait for what is in flight, at most timeout_s, and mark what came back."""
+        """Wait for what is in flight, then mark what came back: at most timeout_s for each."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while self._flying and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
-        await self.mark()
+        await self.mark_within(timeout_s)

@@ -21,6 +21,7 @@ from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.replays import Replay, Replays
 from kerb_gateway.uplink.refusals import AGAIN, FAILURES, HOLD, Patience, verdict
+from kerb_gateway.uplink.sizes import TOO_LARGE, batch_bytes, packet_bytes
 
 _BUNCH = 256  # numbers looked at in one go
 _WRITE_ROWS = 1000  # after so many the progress is stored
@@ -155,28 +156,34 @@ class Replayer:
             if number not in kept and number not in letters:
                 replay.miss(number, number)
         replay.letters += len(letters)
-        for message in self._messages([row for row in rows if row.outbox_no not in letters]):
+        rows = [row for row in rows if row.outbox_no not in letters]
+        for message in self._messages([self._marked(row) for row in rows]):
             await self._publish(replay, message)
         replay.next_no = last_no + 1
+
+    def _marked(self, row: Outgoing) -> Outgoing:
+        return row._replace(payload=self._payloads.replayed(row.payload))
 
     def _messages(self, rows: list[Outgoing]) -> list[list[Outgoing]]:
         """Put readings that follow each other into one message; the order stays."""
         messages: list[list[Outgoing]] = []
+        left_bytes = 0
         for row in rows:
             last = messages[-1] if messages else []
             joins = row.reading is not None and last and last[0].reading is not None
-            if joins and len(last) < self._batch.rows:
+            left_bytes -= len(row.payload) + 1
+            if joins and len(last) < self._batch.rows and left_bytes >= 0:
                 last.append(row)
             else:
                 messages.append([row])
+                left_bytes = batch_bytes(self._broker.maximum_packet_bytes) - len(row.payload)
         return messages
 
     async def _publish(self, replay: Replay, rows: list[Outgoing]) -> None:
         """Send rows until the broker has taken or refused them for good."""
-        payloads = [self._payloads.replayed(row.payload) for row in rows]
-        topic, payload = rows[0].topic, payloads[0]
+        topic, payload = rows[0].topic, rows[0].payload
         if len(rows) > 1:
-            topic, payload = self._batch.topic, join(payloads)
+            topic, payload = self._batch.topic, join([row.payload for row in rows])
         tries = refusals = 0
         while (reason := await self._answer(topic, payload)) >= FAILURES:
             tries += verdict(reason) == AGAIN
@@ -196,9 +203,11 @@ class Replayer:
         await asyncio.sleep(len(rows) / self._rows_s)
 
     async def _answer(self, topic: str, payload: bytes) -> int:
-        """Send one message beside the live flow; returns its PUBACK's reason code."""
+        """Send one message beside the live flow; returns its PUBACK's reason code, or our own."""
         while True:
             await self._broker.connected.wait()
+            if packet_bytes(topic, payload) > self._broker.maximum_packet_bytes:
+                return TOO_LARGE
             self._publisher.lent = 1
             try:
                 if self._publisher.has_no_room:

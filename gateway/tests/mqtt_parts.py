@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ = 1, 2, 3, 4, 8, 9, 12
 _RECEIVE_MAXIMUM = 0x21
+_MAXIMUM_PACKET_SIZE = 0x27
 _SESSION_PRESENT = 1
 
 
@@ -59,6 +60,7 @@ class ScriptedBroker:
 
     def __init__(self, receive_maximum: int | None = None) -> None:
         self.limit = receive_maximum
+        self.packet_limit: int | None = None
         self._writer: asyncio.StreamWriter | None = None
         self.lives: list[list[tuple[int, str, bytes]]] = []  # QoS 1 messages of each connection
         self.outstanding: set[int] = set()
@@ -90,6 +92,8 @@ class ScriptedBroker:
             limit = b""
             if self.limit is not None:
                 limit = bytes([_RECEIVE_MAXIMUM]) + self.limit.to_bytes(2, "big")
+            if self.packet_limit is not None:
+                limit += bytes([_MAXIMUM_PACKET_SIZE]) + self.packet_limit.to_bytes(4, "big")
             writer.write(packet(CONNACK, bytes([present, 0, len(limit)]) + limit))
         elif kind == SUBSCRIBE:
             writer.write(packet(SUBACK, body[:2] + b"\x00\x01"))

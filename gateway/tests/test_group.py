@@ -321,7 +321,12 @@ def test_the_last_owner_says_that_a_node_is_silent_though_it_has_let_it_go(
         assert not owned[-1]  # unheard for so long: whoever hears it now may have it
         await tails.look()
         assert stream.tail_no is not None
-        claims = Claims("run", 1, LEASE_S * 1000, {NODE_ID: group._leases.generation(NODE_ID) + 1})
+        claims = Claims(
+            "23ed9374f0fe",
+            1,
+            round(LEASE_S * 1000),
+            {NODE_ID: group._leases.generation(NODE_ID) + 1},
+        )
         group.take(Message("kerb/v1/north/gw2/owned", pack_claims(claims)))
         assert not group.speaks_for(NODE_ID)
         clock.boottime_s += 100 * LEASE_S

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from kerb_gateway.publisher import Batch, Publisher
+from kerb_gateway.publisher import Batch, Publisher, Refused
 from kerb_gateway.store.database import Store
-from kerb_gateway.store.outbox import Outbox, Outgoing, dead_letter
+from kerb_gateway.store.outbox import Outbox, dead_letter
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.refusals import DELIVERED, PUBACK, REFUSED, Hold, Patience, verdict
 from kerb_sim.broker import Broker, find_mosquitto
@@ -63,9 +63,9 @@ async def outbox_of(store: Store) -> Outbox:
     return outbox
 
 
-def bury_in(store: Store) -> Callable[[Outgoing, str], Awaitable[None]]:
-    async def bury(message: Outgoing, reason: str) -> None:
-        await store.write([dead_letter(message, reason)])
+def bury_in(store: Store) -> Callable[[Refused], Awaitable[None]]:
+    async def bury(refused: Refused) -> None:
+        await store.write([dead_letter(*one) for one in refused])
 
     return bury
 
@@ -293,8 +293,9 @@ def test_a_backlog_travels_together_and_a_refused_batch_alone(tmp_path: Path) ->
         outbox, broker = parts.ledger.outbox, ScriptedBroker()
         broker.maximum_packet_bytes = 512 + 5000  # about ten readings
 
-        async def bury(message: Outgoing, reason: str) -> None:
-            parts.ledger.bury(message, reason)
+        async def bury(refused: Refused) -> None:
+            for message, reason in refused:
+                parts.ledger.bury(message, reason)
             await parts.ingest.commit()
 
         publisher = Publisher(

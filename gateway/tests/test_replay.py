@@ -15,7 +15,7 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from gateways import Running, Subscriber, command, fill, write_config
-from kerb_gateway.publisher import Batch, Publisher
+from kerb_gateway.publisher import Batch, Publisher, Refused
 from kerb_gateway.replay import Replayer
 from kerb_gateway.service import client
 from kerb_gateway.service.protocol import Status
@@ -75,8 +75,9 @@ class Bench:
         payloads = NativePayloads(TOPICS, parts.store.gw_epoch)
         bench.replays = Replays(parts.store, parts.ledger)
 
-        async def bury(message: Any, reason: str) -> None:
-            parts.ledger.bury(message, reason)
+        async def bury(refused: Refused) -> None:
+            for message, reason in refused:
+                parts.ledger.bury(message, reason)
             await parts.ingest.commit()
 
         batch = Batch(TOPICS.batch, 16)

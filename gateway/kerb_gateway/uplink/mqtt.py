@@ -18,6 +18,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MessageState
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from kerb_gateway.uplink.sizes import TOO_LARGE, packet_bytes
+
 _SESSION_EXPIRY_S = 7 * 86400
 _RECONNECT_FIRST_S = 1
 _RECONNECT_LAST_S = 60
@@ -42,19 +44,28 @@ class Incoming:
     qos: int
 
 
-def _hold_back(client: mqtt.Client, receive_maximum: int) -> None:
+def _hold_back(client: mqtt.Client, receive_maximum: int, packet_maximum: int) -> list[int]:
     """Let paho send again only what the broker takes now; the rest follows, one at each PUBACK.
 
-    paho marks all of it to be sent before it knows the CONNACK, and calls on_connect before it
-    sends: between the two the broker may have taken less than the last time.
+    Returns the ids of what has become too large: never sent again, or the broker hangs up on it
+    for ever. paho marks all of it to be sent before it knows the CONNACK, and calls on_connect
+    before it sends: between the two the broker may have taken less than the last time.
     """
     with client._out_message_mutex:
+        too_large = [
+            mid
+            for mid, message in client._out_messages.items()
+            if packet_bytes(message.topic, message.payload) > packet_maximum
+        ]
+        for mid in too_large:
+            del client._out_messages[mid]
         again = list(client._out_messages.values())
         # Not always: with a limit paho looks through everything in flight at each PUBACK. Its own
         # setter refuses to act on a connection, which is there by now.
         client._max_inflight_messages = 0 if len(again) <= receive_maximum else receive_maximum
         for message in again[receive_maximum:]:
             message.state = MessageState.MQTT_MS_QUEUED
+    return too_large
 
 
 class Uplink:
@@ -86,6 +97,7 @@ class Uplink:
         self._broken_handshakes = 0
         self._acks: deque[tuple[int, int]] = deque()  # never more than the publisher's window
         self._acks_due = False
+        self._rows_out: set[int] = set()  # ids of publish(), until their PUBACK
         self.connected = asyncio.Event()
         self.receive_maximum = _RECEIVE_MAX_DEFAULT
         self.maximum_packet_bytes = _PACKET_MAX_BYTES
@@ -148,9 +160,9 @@ class Uplink:
             getattr(properties, "ReceiveMaximum", _RECEIVE_MAX_DEFAULT),
             getattr(properties, "MaximumPacketSize", _PACKET_MAX_BYTES),
         )
-        _hold_back(client, limits[0])
+        too_large = _hold_back(client, *limits)
         kept = bool(flags.session_present)
-        self._hand_over(self._on_connected, reason.value, str(reason), limits, kept)
+        self._hand_over(self._on_connected, reason.value, str(reason), limits, kept, too_large)
 
     def _disconnected(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         self._hand_over(self._on_disconnected, str(reason))
@@ -173,12 +185,20 @@ class Uplink:
 
     # --- the event loop's side ---
 
-    def _on_connected(self, code: int, text: str, limits: tuple[int, int], kept: bool) -> None:
+    def _on_connected(
+        self, code: int, text: str, limits: tuple[int, int], kept: bool, too_large: list[int]
+    ) -> None:
         if code != _SUCCESS:
             self._failed(text, code)
             return
-        self._broken_handshakes = 0
+        # From here on rows may be in flight, by the ids of this client: another one would count
+        # from 1 again, and neither send them again nor know whose PUBACK comes.
+        self._may_fall_back = False
         self.receive_maximum, self.maximum_packet_bytes = limits
+        if too_large:
+            self._log("messages in flight are too large for the broker", count=len(too_large))
+            self._acks.extend((mid, TOO_LARGE) for mid in too_large)
+            self._take_acks()
         # paho calls on_connect before it sends again what is unacknowledged. The answer to this
         # comes after that: only then may anything new follow, or it would overtake what is older.
         self._client.subscribe([(self._commands, 1), *self.watched])
@@ -216,7 +236,10 @@ class Uplink:
     def _take_acks(self) -> None:
         self._acks_due = False  # first: what arrives from here on calls again
         while self._acks:
-            self.on_acked(*self._acks.popleft())
+            mid, reason = self._acks.popleft()
+            if mid in self._rows_out:  # paho says the same of our availability and of retain()
+                self._rows_out.discard(mid)
+                self.on_acked(mid, reason)
 
     def _on_arrived(self, incoming: Incoming) -> None:
         if self.is_watched(incoming.topic):
@@ -226,7 +249,9 @@ class Uplink:
 
     def publish(self, topic: str, payload: bytes) -> int:
         """Send with QoS 1; returns the message id that on_acked will name."""
-        return self._client.publish(topic, payload, qos=1).mid
+        mid = self._client.publish(topic, payload, qos=1).mid
+        self._rows_out.add(mid)
+        return mid
 
     def retain(self, topic: str, payload: bytes, expiry_s: int | None = None) -> None:
         """Publish what the broker is to keep, under MQTT 5 for expiry_s at most."""

@@ -18,12 +18,11 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import paho.mqtt.client as mqtt
 from kerb_gateway.clock import SystemClock
 from kerb_gateway.ingest import Ingest
-from kerb_gateway.publisher import Batch, Publisher
+from kerb_gateway.publisher import Batch, Publisher, Refused
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.uplink.mqtt import Uplink
@@ -160,8 +159,8 @@ async def _gateway(path: Path, port: int, seed: int, batch_rows: int) -> tuple[T
         protocol="auto", log=_silent,
     )  # fmt: skip
 
-    async def bury(message: Any, reason: str) -> None:
-        raise RuntimeError(f"the broker refused a reading: {reason}")
+    async def bury(refused: Refused) -> None:
+        raise RuntimeError(f"the broker refused a reading: {refused[0][1]}")
 
     publisher = Publisher(
         ledger.outbox, uplink, asyncio.Event(), _silent,

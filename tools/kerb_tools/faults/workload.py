@@ -18,11 +18,10 @@ from pathlib import Path
 
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.model import Stream
-from kerb_gateway.publisher import Batch, Publisher
+from kerb_gateway.publisher import Batch, Publisher, Refused
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.database import Operation, Store
 from kerb_gateway.store.ledger import Ledger
-from kerb_gateway.store.outbox import Outgoing
 from kerb_gateway.store.retention import Retention
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.topics import Topics
@@ -132,8 +131,9 @@ class Life:
         if stream is not None:
             one.epoch, one.seq = stream.epoch, stream.last_seq
 
-    async def _bury(self, message: Outgoing, reason: str) -> None:
-        self._ledger.bury(message, reason)
+    async def _bury(self, refused: Refused) -> None:
+        for message, reason in refused:
+            self._ledger.bury(message, reason)
         await self._ingest.commit()
 
     async def run(self, actions: int) -> None:

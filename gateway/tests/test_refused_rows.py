@@ -1,0 +1,94 @@
+"""Rows that a broker refuses: how many wait for the disk, and a disk that has no room."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from kerb_gateway.errors import StoreFull
+from kerb_gateway.publisher import Publisher, Refused
+from parts import log
+from test_publisher import ALONE, ScriptedBroker, bury_in, marked, outbox_of, store_with
+
+_WINDOW = 10
+_WAITING = 256 + _WINDOW  # what was in flight when the bound was reached comes back too
+
+
+class RefusingBroker(ScriptedBroker):
+    """Refuses each message for good."""
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        mid = super().publish(topic, payload)
+        asyncio.get_running_loop().call_soon(lambda: self.on_acked(mid, 0x87))
+        return mid
+
+
+def test_refused_rows_that_wait_are_bounded_and_kept_together(tmp_path: Path) -> None:
+    count = 1000
+
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", count)
+        room, keep = asyncio.Event(), bury_in(store)
+        commits: list[int] = []
+
+        async def bury(refused: Refused) -> None:
+            await room.wait()
+            commits.append(len(refused))
+            await keep(refused)
+
+        broker = RefusingBroker()
+        publisher = Publisher(
+            await outbox_of(store), broker, asyncio.Event(), log,
+            in_flight=_WINDOW, mark_s=60, bury=bury, batch=ALONE,
+        )  # fmt: skip
+        task = asyncio.ensure_future(publisher.run())
+        async with asyncio.timeout(20):
+            while len(broker.sent) < 256:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        assert len(broker.sent) <= _WAITING
+        room.set()
+        async with asyncio.timeout(20):
+            while sum(commits) < count:
+                await asyncio.sleep(0.01)
+        assert len(commits) < count / 50
+        await publisher.mark()
+        assert await marked(store) == count
+        dead = await store.query("select outbox_no from dead_letters order by outbox_no")
+        assert [number for (number,) in dead] == list(range(1, count + 1))
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("says_so", [False, True])
+def test_a_stop_does_not_wait_for_a_full_disk(tmp_path: Path, says_so: bool) -> None:
+    """Who buries waits for room, or is told that there is none: both end, no row does."""
+
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 3)
+
+        async def bury(refused: Refused) -> None:
+            if says_so:
+                raise StoreFull("no room")
+            await asyncio.Event().wait()
+
+        broker = RefusingBroker()
+        publisher = Publisher(
+            await outbox_of(store), broker, asyncio.Event(), log,
+            in_flight=5, mark_s=60, bury=bury, batch=ALONE,
+        )  # fmt: skip
+        task = asyncio.ensure_future(publisher.run())
+        async with asyncio.timeout(20):
+            while len(broker.sent) < 3:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait_for(publisher.settle(0.1), 20)
+        assert await marked(store) == 0
+        await store.close()
+
+    asyncio.run(story())
