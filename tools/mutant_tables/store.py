@@ -167,4 +167,11 @@ MUTANTS = [
            "gateway/kerb_gateway/store/retention.py",
            "            if undelivered and await", "            if not hours and await",
            f"{BOUND}::test_they_go_for_want_of_room_before_what_was_not_delivered"),
+    Mutant("a letter that ended is sent again from its old row",
+           "gateway/kerb_gateway/store/outbox.py",
+           '    "and outbox_no not in (select outbox_no from ended_letters)"\n', "",
+           f"{BOUND}::test_a_letter_that_was_dealt_with_is_not_sent_again_from_its_old_row"),
+    Mutant("a person and retention deal with one letter", "gateway/kerb_gateway/desk.py",
+           "self._turn = letters.turn", 'self._turn = __import__("asyncio").Lock()',
+           f"{BOUND}::test_a_person_and_retention_never_pick_the_same_letter"),
 ]

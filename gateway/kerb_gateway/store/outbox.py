@@ -21,6 +21,11 @@ READING = "reading"
 LOSS = "loss"
 MESSAGE = "message"
 _TABLES = {READING: ("readings", "reading_no"), LOSS: ("losses", "loss_no")}
+# What the broker refused for good is not sent again from its old row, whatever became of it.
+NO_LETTER = (
+    "outbox_no not in (select outbox_no from dead_letters) "
+    "and outbox_no not in (select outbox_no from ended_letters)"
+)
 MARK_ROWS = 500  # so many ended rows are worth a transaction of their own
 
 
@@ -102,13 +107,14 @@ class Outbox:
     async def after(self, outbox_no: int, limit: int) -> list[Outgoing]:
         """Return the next messages, at most `limit`, in their order.
 
-        What is a dead letter already, though the mark did not come to be stored, stays one.
+        What became a dead letter, though the mark did not come to be stored, is left out, also
+        when somebody has dealt with it since: the mark passes over it.
         """
         if self._fresh and self._fresh.first_no == outbox_no + 1:
             return self._from_memory(limit)
         rows = await self._store.query(
             "select outbox_no, kind, row_no, topic, payload from outbox where outbox_no > ? "
-            "and outbox_no not in (select outbox_no from dead_letters) order by outbox_no limit ?",
+            f"and {NO_LETTER} order by outbox_no limit ?",
             [outbox_no, limit],
         )
         if self._fresh:  # committed, and kept, while this was read
@@ -248,6 +254,6 @@ class Outbox:
     async def waiting(self) -> int:
         """Return how many rows are not done."""
         rows = await self._store.query(
-            "select count(*) from outbox where outbox_no > ?", [self.done]
+            f"select count(*) from outbox where outbox_no > ? and {NO_LETTER}", [self.done]
         )
         return int(rows[0][0])

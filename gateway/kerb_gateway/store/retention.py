@@ -16,6 +16,7 @@ from kerb_gateway.model import Loss
 from kerb_gateway.store.database import WAL_MAX_BYTES, Many, Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.letters import BITE, Letters
+from kerb_gateway.store.outbox import NO_LETTER
 
 HOUR_S = 3600.0
 _BITE_ROWS = 5000  # rows that one transaction removes
@@ -142,9 +143,12 @@ class Retention:
 
     async def _drop_letters(self, count: int, why: str) -> int:
         """Give up the oldest dead letters, a bite of them, with their records."""
-        given_up = await self._letters.give_up(count, why)
+        async with self._letters.turn:
+            await self._commit()  # what an earlier time gave up, but found no room to store
+            given_up = await self._letters.give_up(count, why)
+            if given_up:
+                await self._commit()
         if given_up:
-            await self._commit()
             self._log("dead letters dropped", letters=given_up, why=why)
         return given_up
 
@@ -207,6 +211,7 @@ class Retention:
             "select r.stream_no, r.seq, r.reading_no, o.outbox_no from outbox o "
             "join readings r on r.reading_no = o.row_no "
             "where o.kind = 'reading' and o.outbox_no > ? and o.outbox_no <= ? "
+            f"and {NO_LETTER} "
             "order by r.stream_no, r.seq",
             [self._ledger.outbox.in_hand, outbox_no],
         )
