@@ -18,11 +18,12 @@ from gateways import Running, command, fill, write_config
 from kerb_gateway import ingest
 from kerb_gateway.leases import Leases
 from kerb_gateway.peers import Claims
-from kerb_gateway.store import backup, install, restore
+from kerb_gateway.store import backup, install, migrations, restore
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.letters import Letters
 from parts import EPOCH, LAMP_ID, NODE_ID, Parts, heard, record
+from sqlite_utils import Database
 
 NAMES = {"site": "north", "gateway": "gw1"}
 
@@ -133,6 +134,43 @@ def test_tails_stand_under_the_new_epoch_and_are_taken_back_there(tmp_path: Path
         assert {p["kind"] for p in events} == {"loss", "found"}
         said = {p.get("of", p["id"]) for p in events}
         assert said == {f"loss/{NODE_ID}/{EPOCH}/2-/{parts.store.gw_epoch}/1"}
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_tail_that_was_closed_at_the_backup_keeps_its_name(tmp_path: Path) -> None:
+    """Neither was delivered yet: both come after the restore, and the one takes back the other."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        stream = await parts.stream()
+        await hear(parts, 1)
+        parts.ledger.open_tail(stream, parts.clock.now())
+        await hear(parts, 2)
+        before = parts.store.gw_epoch
+        await parts.store.copy_to(tmp_path / "copy", lambda *_: None)
+        parts = await back(parts)
+        await restore.announce(parts.store, parts.ledger)
+        await parts.ingest.commit()
+        events = {p["kind"]: p for p in await parts.payloads()}
+        assert events["loss"]["id"] == f"loss/{NODE_ID}/{EPOCH}/2-/{before}/1"
+        assert events["found"]["of"] == events["loss"]["id"]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_losses_of_a_release_before_have_the_epoch_of_their_database(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "g.sqlite") as db:
+        migrations.migrations.apply(Database(db), stop_before="m008_told_apart")
+        db.execute("insert into meta values ('gw_epoch', 'before')")
+        db.execute("insert into losses (loss_no, stream_no, first_seq) values (1, 1, 2)")
+    db.close()
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        assert await parts.column("select gw_epoch from losses") == ["before"]
         await parts.store.close()
 
     asyncio.run(story())

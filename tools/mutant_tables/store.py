@@ -174,4 +174,13 @@ MUTANTS = [
     Mutant("a person and retention deal with one letter", "gateway/kerb_gateway/desk.py",
            "self._turn = letters.turn", 'self._turn = __import__("asyncio").Lock()',
            f"{BOUND}::test_a_person_and_retention_never_pick_the_same_letter"),
+    Mutant("a tail's name changes under its `found`",
+           "gateway/kerb_gateway/uplink/payloads/native.py",
+           'self._loss_id(origin, first, last, mark, fields.get("gw_epoch")),',
+           "self._loss_id(origin, first, last, mark),",
+           f"{RESTORE}::test_a_tail_that_was_closed_at_the_backup_keeps_its_name"),
+    Mutant("a tail that stands is said again under its old name",
+           "gateway/kerb_gateway/store/restore.py",
+           "[[store.gw_epoch, row[0]] for row in tails]", "[]",
+           f"{RESTORE}::test_tails_stand_under_the_new_epoch_and_are_taken_back_there"),
 ]

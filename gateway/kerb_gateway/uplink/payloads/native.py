@@ -70,7 +70,7 @@ class NativePayloads:
         return self._topics.of(node, EVENT), _encode(
             {
                 "kind": "loss",
-                "id": self._loss_id(origin, first, last, mark),
+                "id": self._loss_id(origin, first, last, mark, fields.get("gw_epoch")),
                 "node": node,
                 "epoch": origin.epoch,
                 "first_seq": first,
