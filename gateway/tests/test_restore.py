@@ -193,6 +193,41 @@ def test_a_letter_takes_back_the_loss_that_was_said_before_the_restore(tmp_path:
     asyncio.run(story())
 
 
+def test_a_replayed_row_has_the_epoch_that_it_went_out_with(tmp_path: Path) -> None:
+    """Restored twice; of what waited at a backup, the delivery after the restore counts."""
+
+    async def deliver(parts: Parts, last_no: int) -> None:
+        outbox = parts.ledger.outbox
+        for row in await outbox.after(outbox.read, last_no - outbox.done):
+            outbox.ended(row.outbox_no)
+        await outbox.write_mark()
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        epochs = []
+        for seq, done_no in ((1, 2), (4, 5)):
+            await hear(parts, seq, seq + 1, seq + 2)
+            await deliver(parts, done_no)
+            await parts.store.copy_to(tmp_path / "copy", lambda *_: None)
+            epochs.append(parts.store.gw_epoch)
+            await hear(parts, seq + 3)  # the backup does not know it
+            parts = await back(parts)
+            (tmp_path / "copy").unlink()
+            await parts.stream(seq + 2)
+            await parts.ingest.commit()
+        epochs.append(parts.store.gw_epoch)
+        sent = [json.loads(row.payload) for row in await parts.ledger.outbox.kept(1, 6)]
+        assert [p["outbox_no"] for p in sent] == [1, 2, 3, 4, 5, 6]
+        named = [epochs.index(p["gw_epoch"]) for p in sent]
+        assert named == [0, 0, 1, 1, 1, 2]
+        live = [json.loads(row.payload) for row in await parts.ledger.outbox.after(5, 1)]
+        assert [p["gw_epoch"] for p in live] == [epochs[2]]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_numbers_of_commands_never_return(tmp_path: Path) -> None:
     """A lamp takes its last command's number for a repetition."""
 

@@ -199,4 +199,11 @@ MUTANTS = [
     Mutant("a loss that waits goes by age", "gateway/kerb_gateway/store/retention.py",
            "(select row_no from outbox where kind = 'loss' and", "(select 0 from outbox where",
            f"{KEPT}::test_delivered_losses_go_by_age_and_never_a_tail_that_stands"),
+    Mutant("a replay gives old rows the new gw_epoch", "gateway/kerb_gateway/store/outbox.py",
+           "            if message.outbox_no <= done_no:\n", "            if False:\n",
+           f"{RESTORE}::test_a_replayed_row_has_the_epoch_that_it_went_out_with"),
+    Mutant("a replayed row has the newest of the epochs before",
+           "gateway/kerb_gateway/store/outbox.py",
+           '"order by restore_no"', '"order by restore_no desc"',
+           f"{RESTORE}::test_a_replayed_row_has_the_epoch_that_it_went_out_with"),
 ]

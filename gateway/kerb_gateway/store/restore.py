@@ -184,8 +184,8 @@ def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str)
         "update commands set state = 'sent', boot_id = ? where state != 'done'", [RESTORED_BOOT]
     )
     execute(
-        "insert into restores (gw_epoch, before, aside, said) values (?,?,?,0)",
-        [fresh, json.dumps(over), aside],
+        "insert into restores (gw_epoch, before, aside, said, done_no) values (?,?,?,0,?)",
+        [fresh, json.dumps(over), aside, int(meta.get("outbox_done", 0))],
     )
     execute("commit")
     return [fresh, *over]

@@ -94,6 +94,9 @@ class NativePayloads:
     def numbered(self, payload: bytes, outbox_no: int) -> bytes:
         return _with(payload, {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no})
 
+    def of_epoch(self, payload: bytes, gw_epoch: str) -> bytes:
+        return _with(payload, {"gw_epoch": gw_epoch})
+
     def replayed(self, payload: bytes) -> bytes:
         return _with(payload, {"replayed": True})
 
