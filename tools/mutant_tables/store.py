@@ -58,12 +58,10 @@ MUTANTS = [
            "gateway/tests/test_store.py::test_memory_is_bounded_while_the_disk_is_full"),
     Mutant("what the size removes is not declared", "gateway/kerb_gateway/store/retention.py",
            "            self._ledger.add_loss(loss, self._clock.now())\n", "",
-           "gateway/tests/test_store.py"
-           "::test_undelivered_rows_go_by_size_only_and_are_declared"),
+           f"{KEPT}::test_undelivered_rows_go_by_size_only_and_are_declared"),
     Mutant("what is on its way is given up", "gateway/kerb_gateway/store/retention.py",
            "[self._ledger.outbox.in_hand, outbox_no]", "[0, outbox_no]",
-           "gateway/tests/test_store.py"
-           "::test_undelivered_rows_go_by_size_only_and_are_declared"),
+           f"{KEPT}::test_undelivered_rows_go_by_size_only_and_are_declared"),
     Mutant("a damaged file is used on", "gateway/kerb_gateway/store/database.py",
            "            quarantine.suspect(self._path)\n            return StoreCorrupt(text)",
            "            return StoreCorrupt(text)",
