@@ -96,7 +96,7 @@ class Desk:
         return {"replayed": replayed}
 
     async def _drop_letters(self, request: DropLetters, who: str) -> dict[str, Any]:
-        await self._commit()
+        await self._commit()  # as above
         letters = await self._all_of(request.numbers)
         for letter in letters:
             self._letters.drop(letter, who, request.why)

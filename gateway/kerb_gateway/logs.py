@@ -38,7 +38,7 @@ WARNINGS = frozenset(
         "no control socket",
         "no room to remove old rows in: tried again in an hour",
         "sequence numbers do not add up",
-        "the database is too large, and no reading is in its way",
+        "the database is too large, and giving up readings would not help",
         "session failed",
         "tail unknown",
         "too many wrong MICs",

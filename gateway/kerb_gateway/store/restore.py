@@ -183,9 +183,10 @@ def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str)
     execute(
         "update commands set state = 'sent', boot_id = ? where state != 'done'", [RESTORED_BOOT]
     )
+    done_no = int(meta.get("outbox_done", 0)) if "gw_epoch" in meta else None
     execute(
         "insert into restores (gw_epoch, before, aside, said, done_no) values (?,?,?,0,?)",
-        [fresh, json.dumps(over), aside, int(meta.get("outbox_done", 0))],
+        [fresh, json.dumps(over), aside, done_no],
     )
     execute("commit")
     return [fresh, *over]

@@ -2,9 +2,8 @@
 
 Rule: a dead letter that goes is said upstream; what was not delivered goes only when the size
 leaves no choice and its going makes room enough, and is declared lost in the transaction that
-removes it. Age is counted in hours
-that the gateway has lived, never in wall time: time that the machine was off makes rows stay
-longer, never shorter.
+removes it. Age is counted in hours that the gateway has lived, never in wall time: time that the
+machine was off makes rows stay longer, never shorter.
 """
 
 from __future__ import annotations
@@ -163,7 +162,7 @@ class Retention:
     def _say_too_large(self, used: int) -> None:
         """Say it once: something else than readings and letters fills the file."""
         if not self._too_large:
-            what = "the database is too large, and no reading is in its way"
+            what = "the database is too large, and giving up readings would not help"
             self._log(what, bytes=used, max_bytes=self._max_bytes)
             alarm = {"what": what, "bytes": used, "max_bytes": self._max_bytes}
             self._ledger.add_alarm("gateway", alarm)
