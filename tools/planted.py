@@ -139,7 +139,7 @@ PLANTED = [
         "                self._failure = translated\n", "                pass\n",
         "wrote on after an I/O error"),
     Bug("retention removes undelivered rows", RETENTION,
-        'min(outbox_no, done), "")', 'outbox_no, "")', "undelivered row removed"),
+        'min(hour.outbox_no, done), "")', 'hour.outbox_no, "")', "undelivered row removed"),
     Bug("what the size removes is not declared", RETENTION,
         "            self._ledger.add_loss(loss, self._clock.now())\n", "",
         "undelivered reading removed or the gateway's own alarm"),

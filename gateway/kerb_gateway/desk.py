@@ -6,7 +6,6 @@ the other, and are answered when their commit is on disk.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -50,7 +49,7 @@ class Desk:
         self._letters = letters
         self._replays = replays
         self._commit = commit
-        self._turn = asyncio.Lock()
+        self._turn = letters.turn
 
     async def answer(self, request: Request, who: str) -> dict[str, Any]:
         """Return the answer's fields; BadRequest says why there is none."""
@@ -87,6 +86,7 @@ class Desk:
     async def _replay_letters(self, request: ReplayLetters, who: str) -> dict[str, Any]:
         if (request.numbers is None) == (request.up_to is None):
             raise BadRequest("either numbers or up_to")
+        await self._commit()  # what somebody gave up, but found no room to store
         if request.numbers is None:
             letters = await self._letters.between(0, request.up_to or 0, LETTERS_MAX)
         else:
@@ -96,6 +96,7 @@ class Desk:
         return {"replayed": replayed}
 
     async def _drop_letters(self, request: DropLetters, who: str) -> dict[str, Any]:
+        await self._commit()  # as above
         letters = await self._all_of(request.numbers)
         for letter in letters:
             self._letters.drop(letter, who, request.why)

@@ -39,6 +39,7 @@ WARNINGS = frozenset(
         "node can be claimed no more",
         "no room to remove old rows in: tried again in an hour",
         "sequence numbers do not add up",
+        "the database is too large, and giving up readings would not help",
         "session failed",
         "tail unknown",
         "too many wrong MICs",

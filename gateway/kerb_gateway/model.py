@@ -173,6 +173,9 @@ class Payloads(Protocol):
     def numbered(self, payload: bytes, outbox_no: int) -> bytes:
         """A message with its place in the outbox, by which a consumer sees what it lacks."""
 
+    def of_epoch(self, payload: bytes, gw_epoch: str) -> bytes:
+        """A message that was made before, with the gw_epoch that it had before a restore."""
+
     def replayed(self, payload: bytes) -> bytes:
         """A message that was made before, marked as sent once more on request."""
 

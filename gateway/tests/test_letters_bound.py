@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from gateways import fill
+from kerb_gateway.desk import Desk
 from kerb_gateway.errors import StoreFull
+from kerb_gateway.service.protocol import ReplayLetters
 from kerb_gateway.store import report
+from kerb_gateway.store.letters import Letters
 from kerb_gateway.store.outbox import Outgoing
+from kerb_gateway.store.replays import Replays
 from kerb_gateway.store.retention import Retention
 from parts import TOPICS, Parts, heard, log
 
@@ -48,7 +52,7 @@ def test_the_oldest_beyond_the_number_go_and_upstream_is_told(tmp_path: Path) ->
         assert said.count("dead letters dropped") == 3  # in bites
         sent = await parts.column("select payload from outbox where kind = 'message'")
         events = [p for p in map(json.loads, sent) if p["kind"] == "dropped"]
-        assert [(p["outbox_no"], p["seq"]) for p in events] == [(n, n) for n in range(1, 431)]
+        assert [(p["letter_no"], p["seq"]) for p in events] == [(n, n) for n in range(1, 431)]
         assert {(p["who"], p["why"]) for p in events} == {
             ("retention", "more than 20 dead letters")
         }
@@ -142,7 +146,7 @@ def test_killed_at_any_statement_each_letter_is_there_or_was_said(tmp_path: Path
             said = {
                 no
                 for (no,) in db.execute(
-                    "select json_extract(payload, '$.outbox_no') from outbox "
+                    "select json_extract(payload, '$.letter_no') from outbox "
                     "where json_extract(payload, '$.kind') = 'dropped'"
                 )
             }
@@ -171,6 +175,67 @@ def test_a_full_disk_keeps_them(tmp_path: Path) -> None:
         dead = (await parts.column("select count(*) from dead_letters"))[0]
         events = [p for p in await parts.payloads() if p["kind"] == "dropped"]
         assert dead + len(events) == 50
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_letter_that_was_dealt_with_is_not_sent_again_from_its_old_row(tmp_path: Path) -> None:
+    """The mark waits for an older row, and the gateway dies: number 2 has ended all the same."""
+
+    async def story() -> None:
+        await fill(tmp_path / "g.sqlite", 3, buried=False)
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        rows = await parts.ledger.outbox.after(0, 10)
+        for row in rows[1:]:
+            parts.ledger.bury(row, "0x87")
+            parts.ledger.outbox.ended(row.outbox_no)
+        await parts.ingest.commit()
+        letters = Letters(parts.store, parts.ledger, parts.clock)
+        two, three = await letters.named([2, 3])
+        again_no = letters.replay(two, "somebody")
+        letters.drop(three, "somebody", "a test")
+        await parts.ingest.commit()
+        parts = await parts.again()
+        outbox = parts.ledger.outbox
+        assert outbox.done == 0
+        sent = {row.outbox_no: row.reading for row in await outbox.after(0, 10)}
+        assert [no for no, reading in sent.items() if reading is not None] == [1, again_no]
+        assert await outbox.waiting() == len(sent)
+        with report.opened(tmp_path / "g.sqlite") as connection:
+            (account,) = report.streams(connection)
+        assert (account.queued, account.refused, account.unexplained) == (2, 1, 0)
+        for number in sent:
+            outbox.ended(number)
+        assert outbox.done == max(sent)
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_person_and_retention_never_pick_the_same_letter(tmp_path: Path) -> None:
+    async def story() -> None:
+        await fill(tmp_path / "g.sqlite", 50, buried=True)
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        letters = Letters(parts.store, parts.ledger, parts.clock)
+        begun = asyncio.Event()
+
+        async def commit() -> None:
+            begun.set()  # retention looks for the oldest letters next
+            await parts.ingest.commit_or_full()
+
+        async def ask() -> dict[str, Any]:
+            await begun.wait()
+            return await desk.answer(ReplayLetters(up_to=50), "somebody")
+
+        retention = Retention(
+            parts.store, parts.ledger, parts.clock, log,
+            commit=commit, keep_s=1e9, max_bytes=1 << 40, letters=letters, keep_letters=25,
+        )  # fmt: skip
+        desk = Desk(letters, Replays(parts.store, parts.ledger), parts.ingest.commit)
+        answer, _ = await asyncio.gather(ask(), retention.hour())
+        dropped = [p["letter_no"] for p in await parts.payloads() if p["kind"] == "dropped"]
+        assert sorted([*map(int, answer["replayed"]), *dropped]) == list(range(1, 51))
         await parts.store.close()
 
     asyncio.run(story())

@@ -18,11 +18,12 @@ from gateways import Running, command, fill, write_config
 from kerb_gateway import ingest
 from kerb_gateway.leases import Leases
 from kerb_gateway.peers import Claims
-from kerb_gateway.store import backup, install, restore
+from kerb_gateway.store import backup, install, migrations, restore
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.letters import Letters
 from parts import EPOCH, LAMP_ID, NODE_ID, Parts, heard, record
+from sqlite_utils import Database
 
 NAMES = {"site": "north", "gateway": "gw1"}
 
@@ -138,6 +139,43 @@ def test_tails_stand_under_the_new_epoch_and_are_taken_back_there(tmp_path: Path
     asyncio.run(story())
 
 
+def test_a_tail_that_was_closed_at_the_backup_keeps_its_name(tmp_path: Path) -> None:
+    """Neither was delivered yet: both come after the restore, and the one takes back the other."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        stream = await parts.stream()
+        await hear(parts, 1)
+        parts.ledger.open_tail(stream, parts.clock.now())
+        await hear(parts, 2)
+        before = parts.store.gw_epoch
+        await parts.store.copy_to(tmp_path / "copy", lambda *_: None)
+        parts = await back(parts)
+        await restore.announce(parts.store, parts.ledger)
+        await parts.ingest.commit()
+        events = {p["kind"]: p for p in await parts.payloads()}
+        assert events["loss"]["id"] == f"loss/{NODE_ID}/{EPOCH}/2-/{before}/1"
+        assert events["found"]["of"] == events["loss"]["id"]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_losses_of_a_release_before_have_the_epoch_of_their_database(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "g.sqlite") as db:
+        migrations.migrations.apply(Database(db), stop_before="m008_told_apart")
+        db.execute("insert into meta values ('gw_epoch', 'before')")
+        db.execute("insert into losses (loss_no, stream_no, first_seq) values (1, 1, 2)")
+    db.close()
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        assert await parts.column("select gw_epoch from losses") == ["before"]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_a_letter_takes_back_the_loss_that_was_said_before_the_restore(tmp_path: Path) -> None:
     async def story() -> None:
         await fill(tmp_path / "g.sqlite", 1, buried=True)
@@ -150,6 +188,41 @@ def test_a_letter_takes_back_the_loss_that_was_said_before_the_restore(tmp_path:
         await parts.ingest.commit()
         (found,) = [p for p in await parts.payloads() if p["kind"] == "found"]
         assert found["of"] == loss
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_replayed_row_has_the_epoch_that_it_went_out_with(tmp_path: Path) -> None:
+    """Restored twice; of what waited at a backup, the delivery after the restore counts."""
+
+    async def deliver(parts: Parts, last_no: int) -> None:
+        outbox = parts.ledger.outbox
+        for row in await outbox.after(outbox.read, last_no - outbox.done):
+            outbox.ended(row.outbox_no)
+        await outbox.write_mark()
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        epochs = []
+        for seq, done_no in ((1, 2), (4, 5)):
+            await hear(parts, seq, seq + 1, seq + 2)
+            await deliver(parts, done_no)
+            await parts.store.copy_to(tmp_path / "copy", lambda *_: None)
+            epochs.append(parts.store.gw_epoch)
+            await hear(parts, seq + 3)  # the backup does not know it
+            parts = await back(parts)
+            (tmp_path / "copy").unlink()
+            await parts.stream(seq + 2)
+            await parts.ingest.commit()
+        epochs.append(parts.store.gw_epoch)
+        sent = [json.loads(row.payload) for row in await parts.ledger.outbox.kept(1, 6)]
+        assert [p["outbox_no"] for p in sent] == [1, 2, 3, 4, 5, 6]
+        named = [epochs.index(p["gw_epoch"]) for p in sent]
+        assert named == [0, 0, 1, 1, 1, 2]
+        live = [json.loads(row.payload) for row in await parts.ledger.outbox.after(5, 1)]
+        assert [p["gw_epoch"] for p in live] == [epochs[2]]
         await parts.store.close()
 
     asyncio.run(story())

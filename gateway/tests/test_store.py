@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 from kerb_gateway import ingest
-from kerb_gateway.clock import Moment
 from kerb_gateway.errors import StoreCorrupt
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.migrations import migrations
-from kerb_gateway.store.retention import Retention
-from parts import EPOCH, NODE_ID, Parts, heard, log
+from parts import EPOCH, NODE_ID, Parts, heard
 from sqlite_utils import Database
 
 
@@ -298,112 +296,6 @@ def test_a_suspicion_that_is_unfounded_changes_nothing(tmp_path: Path) -> None:
         assert again.store.gw_epoch == epoch
         assert again.store.put_aside is None
         assert not (tmp_path / "g.sqlite.suspect").exists()
-        await again.store.close()
-
-    asyncio.run(story())
-
-
-# --- age and size ---
-
-
-class Hours:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.boot_id = "one"
-        self.at_ms = 0
-
-    def boottime_ms(self) -> int:
-        return self.at_ms
-
-    def now(self) -> Moment:
-        return Moment(self.boot_id, self.at_ms, 0, "none")
-
-    def hour(self) -> None:
-        self.at_ms += 3600_000
-
-
-async def deliver(parts: Parts) -> None:
-    """Let everything be acknowledged."""
-    outbox = parts.ledger.outbox
-    while rows := await outbox.after(outbox.read, 1000):
-        for row in rows:
-            outbox.ended(row.outbox_no)
-
-
-def test_old_rows_go_by_lived_hours_and_only_when_delivered(tmp_path: Path) -> None:
-    async def story() -> None:
-        parts = await Parts.open(tmp_path / "g.sqlite")
-        await parts.stream()
-        clock = Hours()
-        commit = parts.ingest.commit_or_full
-        keeper = Retention(
-            parts.store,
-            parts.ledger,
-            clock,
-            log,
-            commit=commit,
-            keep_s=3 * 3600,
-            max_bytes=1 << 30,
-        )
-        for hour in range(1, 7):
-            for seq in range(hour * 10 - 9, hour * 10 + 1):
-                parts.ingest.advert(heard(seq))
-            await parts.ingest.commit()
-            if hour == 4:
-                await deliver(parts)
-            if hour == 5:  # a restart: how long the machine was off is unknown
-                clock.boot_id, clock.at_ms = "two", 0
-            clock.hour()
-            await keeper.hour()
-        # Lived: 0, 1, ... 5 h at the six counts: what stood at the first three is 3 h old.
-        assert await parts.column("select min(seq) from readings") == [31]
-        assert await parts.column("select min(outbox_no) from outbox") == [31]
-        await parts.store.close()
-
-    asyncio.run(story())
-
-
-def test_undelivered_rows_go_by_size_only_and_are_declared(tmp_path: Path) -> None:
-    async def story() -> None:
-        parts = await Parts.open(tmp_path / "g.sqlite")
-        stream = await parts.stream()
-        clock = Hours()
-        commit = parts.ingest.commit_or_full
-        keeper = Retention(
-            parts.store, parts.ledger, clock, log, commit=commit, keep_s=1, max_bytes=400_000
-        )
-        await parts.ledger.outbox.after(0, 3)  # rows 1 to 3 are on their way
-        seq = 0
-        for _ in range(8):
-            for _ in range(500):
-                seq += 1
-                if seq % 100:  # some numbers were never heard
-                    parts.ingest.advert(heard(seq))
-            await parts.ingest.commit()
-            if seq == 500:
-                await parts.ledger.outbox.after(0, 3)
-            clock.hour()
-            await keeper.hour()
-        await parts.ingest.commit()
-        assert await keeper.used_bytes() <= 400_000
-        kept = set(await parts.column("select seq from readings"))
-        lost: set[int] = set()
-        for first, last in await parts.store.query("select first_seq, last_seq from losses"):
-            lost |= set(range(first, last + 1))
-        gaps = {n for gap in stream.gaps for n in range(gap.first_seq, gap.last_seq + 1)}
-        assert {1, 2, 3} <= kept  # they may arrive any moment: never both delivered and lost
-        assert not kept & lost
-        assert kept | lost | gaps == set(range(1, stream.last_seq + 1))
-        assert stream.unexplained() == 0
-        assert {p["reason"] for p in await parts.payloads() if p["kind"] == "loss"} == {
-            "retention"
-        }
-        await parts.store.close()
-        again = await Parts.open(tmp_path / "g.sqlite")
-        assert again.ledger.streams[(NODE_ID, EPOCH)].unexplained() == 0
-        assert again.ingest.advert(heard(seq + 1)).kind == ingest.ACCEPTED
-        await again.ingest.commit()
         await again.store.close()
 
     asyncio.run(story())

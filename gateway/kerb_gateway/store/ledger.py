@@ -180,7 +180,8 @@ class Ledger:
         self.add(
             (
                 "insert into losses (loss_no, stream_no, first_seq, last_seq, reason, "
-                "boot_id, boottime_ms, wall_ms, wall_quality) values (?,?,?,?,?,?,?,?,?)",
+                "boot_id, boottime_ms, wall_ms, wall_quality, gw_epoch) "
+                "values (?,?,?,?,?,?,?,?,?,?)",
                 [
                     self._next_loss,
                     loss.stream.stream_no,
@@ -191,6 +192,7 @@ class Ledger:
                     moment.boottime_ms,
                     moment.wall_ms,
                     moment.quality,
+                    self._store.gw_epoch,
                 ],
             )
         )

@@ -1,11 +1,13 @@
 """Dead letters: what the broker refused for good, and what a person did about it.
 
 Rule: a letter is in one place: among the dead letters, or again in the outbox, or dropped; each
-step is one transaction with the record of who took it, when and why.
+step is one transaction with the record of who took it, when and why. Who picks letters holds
+`turn` until the commit that ends them is done: none is dealt with twice.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +62,7 @@ class Letters:
         self._store = store
         self._ledger = ledger
         self._clock = clock
+        self.turn = asyncio.Lock()
 
     async def count(self) -> int:
         """Return how many there are."""
@@ -171,8 +174,8 @@ class Letters:
         now = self._clock.now()
         self._ledger.add(
             (
-                "insert into ended_letters (outbox_no, ended, new_no, kind, topic, reason, node, "
-                "epoch, seq, who, why, boot_id, boottime_ms, wall_ms, wall_quality) "
+                "insert or replace into ended_letters (outbox_no, ended, new_no, kind, topic, "
+                "reason, node, epoch, seq, who, why, boot_id, boottime_ms, wall_ms, wall_quality) "
                 "values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 [
                     letter.outbox_no,

@@ -198,6 +198,18 @@ def m007_restore(db: Database) -> None:
     )
 
 
+@migrations()
+def m008_told_apart(db: Database) -> None:
+    """The gw_epoch that a loss is said with; what was delivered before a restore; hours of losses.
+
+    What an hour or a restore of before does not know stays null.
+    """
+    db.table("losses").add_column("gw_epoch", str)
+    db.execute("update losses set gw_epoch = (select value from meta where key = 'gw_epoch')")
+    db.table("restores").add_column("done_no", int)
+    db.table("hours").add_column("loss_no", int)
+
+
 def _readings(db: Database) -> None:
     db.table("readings").create(
         {

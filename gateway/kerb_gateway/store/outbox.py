@@ -7,6 +7,7 @@ the rows that they name.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +22,11 @@ READING = "reading"
 LOSS = "loss"
 MESSAGE = "message"
 _TABLES = {READING: ("readings", "reading_no"), LOSS: ("losses", "loss_no")}
+# What the broker refused for good is not sent again from its old row, whatever became of it.
+NO_LETTER = (
+    "outbox_no not in (select outbox_no from dead_letters) "
+    "and outbox_no not in (select outbox_no from ended_letters)"
+)
 MARK_ROWS = 500  # so many ended rows are worth a transaction of their own
 
 
@@ -87,6 +93,7 @@ class Outbox:
         self._store = store
         self._payloads = payloads
         self._fresh = Fresh()
+        self._before: list[tuple[int, str]] = []
         self._order: deque[int] = deque()
         self._ended: set[int] = set()
         self._marked = 0
@@ -95,20 +102,28 @@ class Outbox:
         self.in_hand = 0  # and up to here in memory for it
 
     async def load(self) -> None:
-        """Read the mark."""
+        """Read the mark, and under which gw_epochs rows went out before a backup was restored."""
         rows = await self._store.query("select value from meta where key = 'outbox_done'")
         self.done = self._marked = self.read = self.in_hand = int(rows[0][0]) if rows else 0
+        self._before = [
+            (done_no, json.loads(before)[-1])  # the last is the backup's own
+            for done_no, before in await self._store.query(
+                "select done_no, before from restores where done_no is not null "
+                "order by restore_no"
+            )
+        ]
 
     async def after(self, outbox_no: int, limit: int) -> list[Outgoing]:
         """Return the next messages, at most `limit`, in their order.
 
-        What is a dead letter already, though the mark did not come to be stored, stays one.
+        What became a dead letter, though the mark did not come to be stored, is left out, also
+        when somebody has dealt with it since: the mark passes over it.
         """
         if self._fresh and self._fresh.first_no == outbox_no + 1:
             return self._from_memory(limit)
         rows = await self._store.query(
             "select outbox_no, kind, row_no, topic, payload from outbox where outbox_no > ? "
-            "and outbox_no not in (select outbox_no from dead_letters) order by outbox_no limit ?",
+            f"and {NO_LETTER} order by outbox_no limit ?",
             [outbox_no, limit],
         )
         if self._fresh:  # committed, and kept, while this was read
@@ -129,7 +144,7 @@ class Outbox:
     async def kept(self, first_no: int, last_no: int) -> list[Outgoing]:
         """Return the messages of a range once more, in their order; the mark knows nothing of it.
 
-        A row whose content is gone is left out.
+        Each has the gw_epoch that it went out with. A row whose content is gone is left out.
         """
         rows = await self._store.query(
             "select outbox_no, kind, row_no, topic, payload from outbox "
@@ -138,7 +153,14 @@ class Outbox:
         )
         named = await self._all_named(rows)
         made = (self._message(row, named) for row in rows)
-        return [message for message in made if message is not None]
+        return [self._as_sent(message) for message in made if message is not None]
+
+    def _as_sent(self, message: Outgoing) -> Outgoing:
+        for done_no, gw_epoch in self._before:
+            if message.outbox_no <= done_no:
+                payload = self._payloads.of_epoch(message.payload, gw_epoch)
+                return message._replace(payload=payload)
+        return message
 
     async def _all_named(self, rows: list[tuple[Any, ...]]) -> _NamedRows:
         return {kind: await self._named(kind, rows) for kind in _TABLES}
@@ -248,6 +270,6 @@ class Outbox:
     async def waiting(self) -> int:
         """Return how many rows are not done."""
         rows = await self._store.query(
-            "select count(*) from outbox where outbox_no > ?", [self.done]
+            f"select count(*) from outbox where outbox_no > ? and {NO_LETTER}", [self.done]
         )
         return int(rows[0][0])

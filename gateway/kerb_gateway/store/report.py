@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kerb_gateway.errors import StoreError
+from kerb_gateway.store.outbox import NO_LETTER
 
 REFUSED = "refused"
 _DONE = "coalesce((select cast(value as integer) from meta where key = 'outbox_done'), 0)"
@@ -120,7 +121,8 @@ def streams(connection: sqlite3.Connection, node: str | None = None) -> list[Str
         connection.execute(
             "select r.stream_no, count(distinct r.reading_no) from outbox o "
             "join readings r on r.reading_no = o.row_no "
-            f"where o.kind = 'reading' and o.outbox_no > {_DONE} group by r.stream_no"
+            f"where o.kind = 'reading' and o.outbox_no > {_DONE} and {NO_LETTER} "
+            "group by r.stream_no"
         ).fetchall()
     )
     refused = _refused(connection)

@@ -20,7 +20,7 @@ from typing import Any
 
 from kerb_gateway.errors import CopyError
 from kerb_gateway.store import backup, install
-from kerb_gateway.store.database import Store
+from kerb_gateway.store.database import Many, Store
 from kerb_gateway.store.ledger import TAIL, Ledger
 from kerb_gateway.store.migrations import APPLICATION_ID, migrate, migrations
 
@@ -183,9 +183,10 @@ def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str)
     execute(
         "update commands set state = 'sent', boot_id = ? where state != 'done'", [RESTORED_BOOT]
     )
+    done_no = int(meta.get("outbox_done", 0)) if "gw_epoch" in meta else None
     execute(
-        "insert into restores (gw_epoch, before, aside, said) values (?,?,?,0)",
-        [fresh, json.dumps(over), aside],
+        "insert into restores (gw_epoch, before, aside, said, done_no) values (?,?,?,0,?)",
+        [fresh, json.dumps(over), aside, done_no],
     )
     execute("commit")
     return [fresh, *over]
@@ -201,6 +202,13 @@ async def announce(store: Store, ledger: Ledger) -> list[dict[str, Any]]:
         "select loss_no from losses where last_seq is null and closed_seq is null "
         "and reason = ? order by loss_no",
         [TAIL],
+    )
+    # Only those: one that was taken back is named by its `found` as it was said.
+    ledger.add(
+        Many(
+            "update losses set gw_epoch = ? where loss_no = ?",
+            [[store.gw_epoch, row[0]] for row in tails],
+        )
     )
     over += [row["gw_epoch"] for row in rows[:-1]]  # restored again before it ever ran
     over = list(dict.fromkeys(over))

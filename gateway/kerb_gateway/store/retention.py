@@ -1,27 +1,39 @@
 """Bounds the database by age and by size: the oldest delivered rows go first.
 
 Rule: a dead letter that goes is said upstream; what was not delivered goes only when the size
-leaves no choice, and is declared lost in the transaction that removes it. Age is counted in hours
-that the gateway has lived, never in wall time: time that the machine was off makes rows stay
-longer, never shorter.
+leaves no choice and its going makes room enough, and is declared lost in the transaction that
+removes it. Age is counted in hours that the gateway has lived, never in wall time: time that the
+machine was off makes rows stay longer, never shorter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from kerb_gateway.clock import Clock
 from kerb_gateway.model import Loss
 from kerb_gateway.store.database import WAL_MAX_BYTES, Many, Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.letters import BITE, Letters
+from kerb_gateway.store.outbox import NO_LETTER
 
 HOUR_S = 3600.0
+KEEP_COMMANDS = 10_000  # so many that have their result are known when they come again
 _BITE_ROWS = 5000  # rows that one transaction removes
+_READING_BYTES = 400  # more than a reading takes with its outbox row
 _LIVED = "lived"  # meta: "boot_id boottime_s lived_s" of the last count
 
 Log = Callable[..., Any]
+
+
+class _Hour(NamedTuple):
+    """How far the tables had come."""
+
+    hour_no: int
+    reading_no: int
+    outbox_no: int
+    loss_no: int
 
 
 class Retention:
@@ -54,6 +66,7 @@ class Retention:
         self._keep_s = keep_s
         self._max_bytes = max_bytes
         self._pinned = False
+        self._too_large = False
 
     async def hour(self) -> None:
         """Note how far the tables are, then remove what is too old or too much."""
@@ -61,15 +74,17 @@ class Retention:
         await self._store.write(
             [
                 (
-                    "insert into hours (lived_s, reading_no, outbox_no) select ?, "
+                    "insert into hours (lived_s, reading_no, outbox_no, loss_no) select ?, "
                     "coalesce((select max(reading_no) from readings), 0), "
-                    "coalesce((select max(outbox_no) from outbox), 0)",
+                    "coalesce((select max(outbox_no) from outbox), 0), "
+                    "coalesce((select max(loss_no) from losses), 0)",
                     [lived_s],
                 )
             ]
         )
         await self._by_age(lived_s)
         await self._too_many_letters()
+        await self._too_many_commands()
         await self._by_size()
         self._look_at_wal()
 
@@ -112,24 +127,46 @@ class Retention:
             lived_s - self._keep_s,
             self._ledger.outbox.done,
         ):
-            await self._remove(*hour, "age")
+            await self._remove(hour, "age")
 
     async def _by_size(self) -> None:
         """Remove hour by hour; less than an hour of readings is left to the next time.
 
         What was delivered goes first, then dead letters, then what was not delivered.
         """
-        while await self.used_bytes() > self._max_bytes:
+        while (used := await self.used_bytes()) > self._max_bytes:
             hours = await self._hours("order by hour_no limit 1")
-            undelivered = not hours or hours[0][2] > self._ledger.outbox.done
+            undelivered = not hours or hours[0].outbox_no > self._ledger.outbox.done
             if undelivered and await self._drop_letters(BITE, "no room on the disk"):
                 continue
             if not hours:
+                self._say_too_large(used)
                 return
-            hour_no, reading_no, outbox_no = hours[0]
             if undelivered:
-                await self._give_up(outbox_no)
-            await self._remove(hour_no, reading_no, outbox_no, "size")
+                if await self._would_help(used):
+                    await self._give_up(hours[0].outbox_no)
+                else:
+                    self._say_too_large(used)
+            await self._remove(hours[0], "size")
+        self._too_large = False
+
+    async def _would_help(self, used: int) -> bool:
+        """Tell whether there is room enough without the undelivered readings, if all went."""
+        rows = await self._store.query(
+            "select count(*) from outbox where kind = 'reading' and outbox_no > ? "
+            f"and {NO_LETTER}",
+            [self._ledger.outbox.in_hand],
+        )
+        return used - int(rows[0][0]) * _READING_BYTES <= self._max_bytes
+
+    def _say_too_large(self, used: int) -> None:
+        """Say it once: something else than readings and letters fills the file."""
+        if not self._too_large:
+            what = "the database is too large, and giving up readings would not help"
+            self._log(what, bytes=used, max_bytes=self._max_bytes)
+            alarm = {"what": what, "bytes": used, "max_bytes": self._max_bytes}
+            self._ledger.add_alarm("gateway", alarm)
+        self._too_large = True
 
     async def _too_many_letters(self) -> None:
         """Keep so many dead letters, and so many rows about those that ended."""
@@ -140,19 +177,33 @@ class Retention:
         while await self._letters.forget(self._keep_letters):
             await self._commit()
 
+    async def _too_many_commands(self) -> None:
+        """Keep so many commands that have their result; the newest keeps the numbers going on."""
+        rows = await self._store.query(
+            "select command_no from commands where state = 'done' "
+            "order by command_no desc limit 1 offset ?",
+            [KEEP_COMMANDS],
+        )
+        if rows:
+            await self._bites("commands", "command_no", rows[0][0], "and state = 'done'")
+
     async def _drop_letters(self, count: int, why: str) -> int:
         """Give up the oldest dead letters, a bite of them, with their records."""
-        given_up = await self._letters.give_up(count, why)
+        async with self._letters.turn:
+            await self._commit()  # what an earlier time gave up, but found no room to store
+            given_up = await self._letters.give_up(count, why)
+            if given_up:
+                await self._commit()
         if given_up:
-            await self._commit()
             self._log("dead letters dropped", letters=given_up, why=why)
         return given_up
 
-    async def _hours(self, condition: str, *parameters: Any) -> list[tuple[int, int, int]]:
+    async def _hours(self, condition: str, *parameters: Any) -> list[_Hour]:
         rows = await self._store.query(
-            f"select hour_no, reading_no, outbox_no from hours {condition}", parameters
+            f"select hour_no, reading_no, outbox_no, coalesce(loss_no, 0) from hours {condition}",
+            parameters,
         )
-        return [(row[0], row[1], row[2]) for row in rows]
+        return [_Hour(*row) for row in rows]
 
     async def used_bytes(self) -> int:
         """Return what the file's used pages take; free ones are used again."""
@@ -162,19 +213,27 @@ class Retention:
         )
         return int(rows[0][0])
 
-    async def _remove(self, hour_no: int, reading_no: int, outbox_no: int, why: str) -> None:
+    async def _remove(self, hour: _Hour, why: str) -> None:
         """Remove what is delivered up to an hour, in bites; the hour's own row goes last."""
         done = self._ledger.outbox.done
-        removed = await self._bites("outbox", "outbox_no", min(outbox_no, done), "")
-        # The newest reading always stays: its number is where the next one goes on.
+        removed = await self._bites("outbox", "outbox_no", min(hour.outbox_no, done), "")
+        # The newest of each always stays: its number is where the next one goes on.
         removed += await self._bites(
             "readings",
             "reading_no",
-            reading_no,
+            hour.reading_no,
             "and reading_no < (select max(reading_no) from readings) and reading_no not in "
             f"(select row_no from outbox where kind = 'reading' and outbox_no > {done:d})",
         )
-        await self._store.write([("delete from hours where hour_no <= ?", [hour_no])])
+        removed += await self._bites(
+            "losses",
+            "loss_no",
+            hour.loss_no,
+            "and loss_no < (select max(loss_no) from losses) "
+            "and (last_seq is not null or closed_seq is not null) and loss_no not in "
+            f"(select row_no from outbox where kind = 'loss' and outbox_no > {done:d})",
+        )
+        await self._store.write([("delete from hours where hour_no <= ?", [hour.hour_no])])
         if removed:
             self._log("old rows removed", why=why, rows=removed)
 
@@ -207,6 +266,7 @@ class Retention:
             "select r.stream_no, r.seq, r.reading_no, o.outbox_no from outbox o "
             "join readings r on r.reading_no = o.row_no "
             "where o.kind = 'reading' and o.outbox_no > ? and o.outbox_no <= ? "
+            f"and {NO_LETTER} "
             "order by r.stream_no, r.seq",
             [self._ledger.outbox.in_hand, outbox_no],
         )

@@ -70,7 +70,7 @@ class NativePayloads:
         return self._topics.of(node, EVENT), _encode(
             {
                 "kind": "loss",
-                "id": self._loss_id(origin, first, last, mark),
+                "id": self._loss_id(origin, first, last, mark, fields.get("gw_epoch")),
                 "node": node,
                 "epoch": origin.epoch,
                 "first_seq": first,
@@ -93,6 +93,9 @@ class NativePayloads:
 
     def numbered(self, payload: bytes, outbox_no: int) -> bytes:
         return _with(payload, {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no})
+
+    def of_epoch(self, payload: bytes, gw_epoch: str) -> bytes:
+        return _with(payload, {"gw_epoch": gw_epoch})
 
     def replayed(self, payload: bytes) -> bytes:
         return _with(payload, {"replayed": True})
