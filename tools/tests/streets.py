@@ -90,9 +90,14 @@ def run_street(
     return judge(tmp_path / "run")
 
 
-def assert_accounted(verdict: Verdict) -> None:
-    """Every reading is accounted for and every command confirmed."""
+def assert_accounted(verdict: Verdict, *, lost_by_broker: bool = False) -> None:
+    """Every reading is accounted for and every command confirmed.
+
+    lost_by_broker: whether the platform may have had to ask for what the broker lost; else that
+    could hide what the gateway itself gave up.
+    """
     assert not verdict.broken
     assert verdict.figures["unaccounted"] == 0, verdict.findings
     assert verdict.figures["commands_confirmed"] == verdict.figures["commands_sent"]
     assert not verdict.findings
+    assert lost_by_broker == (verdict.figures["lost_by_broker_and_replayed"] > 0)

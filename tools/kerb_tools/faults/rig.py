@@ -212,5 +212,10 @@ def _judged(verdict: Verdict, outcome: Outcome) -> None:
         "replays_rejected",
     ):
         outcome.add(name.replace("_", " "), int(figures.get(name) or 0))
+    again, deaths = figures["lost_by_broker_and_replayed"], outcome.counts.get("broker killed", 0)
+    outcome.add("lost by broker and replayed", again)
+    if again > deaths:
+        # A broker's death may cost what it took in its last milliseconds; more is not its doing.
+        outcome.fault(f"{again} readings came by replay only, after {deaths} deaths of the broker")
     outcome.add("replays accepted", figures["replays_injected"] - figures["replays_rejected"])
     outcome.add("streets")
