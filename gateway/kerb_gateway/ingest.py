@@ -109,6 +109,7 @@ class Ingest:
         self._by_address = {_address_text(node): node for node in nodes}
         self._advert_openers: dict[tuple[str, int], Decrypt] = {}
         self._lock = asyncio.Lock()
+        self._writing = False  # a batch is on its way to the disk
         self._due = asyncio.Event()
         self._ballast = ballast
         self._full_retry_s = full_retry_s
@@ -360,7 +361,7 @@ class Ingest:
 
         A commit that is running holds only what was taken before it began.
         """
-        return self.commits + (2 if self._lock.locked() else 1)
+        return self.commits + (2 if self._writing else 1)
 
     def hurry(self) -> None:
         """Commit at the next turn instead of at the interval's end."""
@@ -404,7 +405,11 @@ class Ingest:
         task.result()
 
     async def _commit_and_tell(self) -> None:
-        await self._ledger.commit()
+        self._writing = True
+        try:
+            await self._ledger.commit()
+        finally:
+            self._writing = False
         self.commits += 1
         self.committed.set()
         for tell in self.after_commit:

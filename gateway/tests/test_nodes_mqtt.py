@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -133,16 +134,18 @@ def test_what_comes_during_a_commit_waits_for_the_next(tmp_path: Path) -> None:
         await world.node.send(sealed(1, 1))
         await asyncio.sleep(_SETTLE_S)
         ingest = world.parts.ingest
-        async with ingest._lock:  # a commit that is running began before this one came
-            await world.node.send(sealed(2, 2))
-            await asyncio.sleep(_SETTLE_S)
-        ingest.commits += 1  # and holds the first only
-        for tell_it in ingest.after_commit:
-            tell_it()
+        other = sqlite3.connect(world.parts.store.path, isolation_level=None)
+        other.execute("begin immediate")  # a write of ours has to wait
+        committing = asyncio.ensure_future(ingest.commit_or_full())
+        await asyncio.sleep(0)
+        await world.node.send(sealed(2, 2))  # the commit that runs holds the first only
+        await asyncio.sleep(_SETTLE_S)
+        other.execute("rollback")
         await world.node.answered(1)
         await asyncio.sleep(_SETTLE_S)
         assert local._unacked == 1
         assert world.node.answers == [1]
+        await committing
         await ingest.commit()
         await world.node.answered(2)
 
