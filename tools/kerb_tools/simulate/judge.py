@@ -275,6 +275,8 @@ class Judge:
     def _removed(self, number: int, stream_no: int | None = None, seq: int = 0) -> None:
         if stream_no is not None:
             book = self._streams[stream_no]
+            if seq == book.top_seq:
+                book.top_s = -_YOUNG_S  # and its digest is gone with it: after a start, a replay
             if not book.of(seq) & (ARRIVED | LOST):
                 self.found("undelivered reading removed", f"{book.node}/{book.epoch}/{seq}")
             return
