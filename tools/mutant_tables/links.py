@@ -9,10 +9,6 @@ TAIL = "test_a_node_that_sends_is_not_silent_and_a_recording_is_no_contact"
 
 # fmt: off
 MUTANTS = [
-    Mutant("what comes during a commit is taken for a part of it",
-           "gateway/kerb_gateway/ingest.py",
-           "(2 if self._writing else 1)", "1",
-           f"{NODES_MQTT}::test_what_comes_during_a_commit_waits_for_the_next"),
     Mutant("who has lost a node calls it once more", "gateway/kerb_gateway/backfill.py",
            "if not self._owned(node.node_id) or (", "if (",
            f"{GROUP}::test_who_loses_a_node_between_two_tries_calls_it_no_more"),
