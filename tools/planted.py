@@ -73,7 +73,7 @@ PLANTED = [
         "rows = self._flying.popitem()[1] if self._flying else None", "mark too far"),
     Bug("row ends without its PUBACK", PUBLISHER,
         "self._flying[self._broker.publish(topic, payload)] = rows",
-        "self._broker.publish(topic, payload)\n            self._delivered(rows, 0)",
+        "self._broker.publish(topic, payload)\n        self._delivered(rows, 0)",
         "mark too far"),
     Bug("refused message thrown away", PUBLISHER,
         "self._refused.append((row, reason))", "self._outbox.ended(row.outbox_no)",

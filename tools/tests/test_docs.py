@@ -28,6 +28,10 @@ def test_every_mutant_finds_its_text() -> None:
     replacements = [*_script("mutants").MUTANTS, *_script("planted").PLANTED]
     counts = {one.name: (TOP / one.file).read_text().count(one.old) for one in replacements}
     assert {name: count for name, count in counts.items() if count != 1} == {}
+    for one in replacements:  # what cannot be read at all would be killed by any test
+        broken = (TOP / one.file).read_text().replace(one.old, one.new)
+        if one.file.endswith(".py"):
+            compile(broken, one.name, "exec")
 
 
 def _script(name: str) -> Any:

@@ -20,7 +20,7 @@ _LOOK_S = 300.0
 # ones and backups wait a little longer.
 # Who fails five visits, or is not told of its own claim, holds back for three leases; then another
 # waits out the last claim, and leaves the node to better antennas first.
-_SOON_LEASES = 5.0
+_SOON_LEASES = 4.0
 _TRIES = 5  # that many failed visits in a row, or fewer tries, may make an owner let go
 _REST_LEASES = 3  # and then it leaves the node alone for so long
 _SILENT_S = 6000.0  # a node is given up, and claimed anew, when it was not heard for two hours
