@@ -23,7 +23,8 @@ from mutant_tables.places import (
 # fmt: off
 MUTANTS = [
     Mutant("only SQLite's errors end a transaction", "gateway/kerb_gateway/store/database.py",
-           "except BaseException:", "except sqlite3.Error:",
+           "        finally:\n            # After any error",
+           "        except sqlite3.Error:\n            # After",
            "gateway/tests/test_store.py"
            "::test_a_batch_that_python_refuses_leaves_no_transaction_open"),
     Mutant("mark passes rows that did not end", "gateway/kerb_gateway/store/outbox.py",

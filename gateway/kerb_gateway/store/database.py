@@ -175,12 +175,11 @@ class Store:
                 else:
                     connection.execute(*operation)
             connection.execute("commit")
-        except BaseException:
-            # Not SQLite's errors alone: a number too great for a column is an OverflowError, and
-            # a transaction that it left open would let no later one begin.
+        finally:
+            # After any error, not SQLite's alone: a number too great for a column is an
+            # OverflowError, and a transaction that it left open would let no later one begin.
             if connection.in_transaction:
                 connection.execute("rollback")
-            raise
 
     async def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a bounded query, on the writer's own view."""

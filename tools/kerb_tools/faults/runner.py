@@ -70,13 +70,11 @@ def tied_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     )
     try:
         yield pool
-    except BaseException:
-        ours.close()  # nobody waits for what still runs
-        raise
+        pool.shutdown()
     finally:
+        ours.close()  # after an error nobody waits for what still runs
         pool.shutdown()
         theirs.close()
-        ours.close()
 
 
 def _line(name: str, seed: int, future: Future[tuple[Outcome, float]]) -> Line:
