@@ -70,6 +70,14 @@ def bury_in(store: Store) -> Callable[[Refused], Awaitable[None]]:
     return bury
 
 
+async def publisher_of(store: Store, broker: ScriptedBroker, *, in_flight: int) -> Publisher:
+    """Return a publisher whose messages go one by one, not yet running."""
+    return Publisher(
+        await outbox_of(store), broker, asyncio.Event(), log,
+        in_flight=in_flight, mark_s=60, bury=bury_in(store), batch=ALONE,
+    )  # fmt: skip
+
+
 async def marked(store: Store) -> int:
     """Return how far the outbox is done, as a gateway that starts now would know it."""
     return (await outbox_of(store)).done
@@ -79,16 +87,7 @@ def test_rows_end_only_on_puback_and_the_window_holds(tmp_path: Path) -> None:
     async def story() -> None:
         store = await store_with(tmp_path / "g.sqlite", 12)
         broker = ScriptedBroker()
-        publisher = Publisher(
-            await outbox_of(store),
-            broker,
-            asyncio.Event(),
-            log,
-            in_flight=5,
-            mark_s=60,
-            bury=bury_in(store),
-            batch=ALONE,
-        )
+        publisher = await publisher_of(store, broker, in_flight=5)
         task = asyncio.ensure_future(publisher.run())
         await asyncio.sleep(0.3)
         assert [payload for _, payload in broker.sent] == [b"1", b"2", b"3", b"4", b"5"]
@@ -132,16 +131,7 @@ def test_what_is_in_flight_is_bounded_in_bytes_too(tmp_path: Path) -> None:
         big = b'{"what":"' + b"x" * 60_000 + b'"}'
         await store.write([(row, [n, TOPICS.of("aa", "event"), big]) for n in range(1, 61)])
         broker = ScriptedBroker()
-        publisher = Publisher(
-            await outbox_of(store),
-            broker,
-            asyncio.Event(),
-            log,
-            in_flight=100,
-            mark_s=60,
-            bury=bury_in(store),
-            batch=ALONE,
-        )
+        publisher = await publisher_of(store, broker, in_flight=100)
         task = asyncio.ensure_future(publisher.run())
         await reached(broker, 17)
         await asyncio.sleep(0.2)
@@ -208,10 +198,7 @@ def test_room_that_a_replay_uses_is_not_used_twice(tmp_path: Path) -> None:
         store = await store_with(tmp_path / "g.sqlite", 8)
         broker = ScriptedBroker()
         broker.receive_maximum = 3
-        publisher = Publisher(
-            await outbox_of(store), broker, asyncio.Event(), log,
-            in_flight=5, mark_s=60, bury=bury_in(store), batch=ALONE,
-        )  # fmt: skip
+        publisher = await publisher_of(store, broker, in_flight=5)
         publisher.lent = 1
         task = asyncio.ensure_future(publisher.run())
         await reached(broker, 2)
