@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from kerb_tools.fuzz import cli, own_engine
+from kerb_tools.fuzz.both.wire_targets import Outcomes, text_of
 from kerb_tools.fuzz.differential import Micro, differences
 from kerb_tools.fuzz.findings import Vector, promote, read
 from kerb_tools.fuzz.guard import Guard, shrink
@@ -88,6 +89,27 @@ def planted(run: object, **more: object) -> Target:
     return Target(
         "planted", "", lambda: run, lambda: [b"abcd"], traced=("tests.test_fuzz",), **more  # type: ignore[arg-type,return-value]
     )  # fmt: skip
+
+
+def test_the_longest_inputs_fit_a_node_s_heap_among_others() -> None:
+    """As many pieces as an input can have, between inputs that leave their crumbs in the heap."""
+    longest = [
+        Vector(name, (bytes([1, mode]) * 600)[: TARGETS[name].most_bytes])
+        for name in ("conversation", "node_door", "node_session", "node_bus")
+        for mode in range(4)
+    ]
+    crumbs = [Vector("message", data) for data in inputs(TARGETS["message"], 0)[:4]]
+    every = [one for crumb in crumbs for one in (crumb, *longest)]
+    assert list(differences(Micro(interpreter()), every)) == []
+
+
+def test_of_many_outcomes_the_last_one_counts() -> None:
+    one, other = Outcomes(), Outcomes()
+    for number in range(600):
+        one.append(number)
+        other.append(number if number < 599 else "else")
+    assert text_of(one) != text_of(other)
+    assert len(text_of(one)) < 100
 
 
 def test_the_loop_finds_its_way_line_by_line(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Door:
 
     def __init__(self):
         self.acked: list[tuple[int, int]] = []
-        self.said = []
+        self.said = wire.Outcomes()
         self.log = Log()
         describe = lambda nonce: (1, 0, wire.ADDRESS, EPOCH, nonce, 1, 60, 1, LAST_SEQ, 0)
         self.node = dialogue.Dialogue(
@@ -91,7 +91,8 @@ class Door:
             raise Broken("an answer after the end")
         if len(answers) > _FRAMES_MOST * (data.count(b"\0") + 1):
             raise Broken("more answers than was asked for")
-        self.said += [crc32(one) for one in payloads]  # a small heap holds many of these
+        for one in payloads:
+            self.said.append(crc32(one))
         return payloads
 
     def verdict(self):
@@ -183,7 +184,7 @@ class Lamp:
     faults = 5
 
     def __init__(self):
-        self.asked = []
+        self.asked = wire.Outcomes()
 
     def uptime_s(self):
         """Return a time."""
@@ -224,7 +225,7 @@ def node_bus(data: bytes):
     """
     lamp = Lamp()
     server = modbus.ModbusServer(UNIT, LampRegisters(lamp, Log()))
-    said = []
+    said = wire.Outcomes()
     for piece in pieces(data):
         mode, pdu = piece[0] % 6, piece[1:] or b"\0"
         asked, before = len(lamp.asked), _control(server)
