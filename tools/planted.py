@@ -49,6 +49,7 @@ BACKFILL = "gateway/kerb_gateway/backfill.py"
 COMMANDS = "gateway/kerb_gateway/commands.py"
 MODEL = "gateway/kerb_gateway/model.py"
 PUBLISHER = "gateway/kerb_gateway/publisher.py"
+FLIGHTS = "gateway/kerb_gateway/flights.py"
 DATABASE = "gateway/kerb_gateway/store/database.py"
 LEDGER = "gateway/kerb_gateway/store/ledger.py"
 OUTBOX = "gateway/kerb_gateway/store/outbox.py"
@@ -68,11 +69,11 @@ PLANTED = [
     Bug("ack one too far", MODEL,
         "return min(gap.first_seq for gap in self.gaps) - 1",
         "return min(gap.first_seq for gap in self.gaps)", "acked before its commit"),
-    Bug("PUBACK ends the wrong row", PUBLISHER,
-        "rows = self._flying.pop(mid, None)",
-        "rows = self._flying.popitem()[1] if self._flying else None", "mark too far"),
+    Bug("PUBACK ends the wrong row", FLIGHTS,
+        "flight = self._by_mid.pop(mid, None)",
+        "flight = self._by_mid.popitem()[1] if self._by_mid else None", "mark too far"),
     Bug("row ends without its PUBACK", PUBLISHER,
-        "self._flying[self._broker.publish(topic, payload)] = rows",
+        "self._flying.add(self._broker.publish(topic, payload), rows)",
         "self._broker.publish(topic, payload)\n        self._delivered(rows, 0)",
         "mark too far"),
     Bug("refused message thrown away", PUBLISHER,

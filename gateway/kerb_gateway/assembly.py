@@ -14,6 +14,7 @@ from kerb_wire import bundle
 
 from kerb_gateway.backfill import Backfill
 from kerb_gateway.backups import Backups
+from kerb_gateway.burial import Burial
 from kerb_gateway.clock import SystemClock
 from kerb_gateway.commands import Commands
 from kerb_gateway.config import Config, Secrets
@@ -27,7 +28,7 @@ from kerb_gateway.links.mqtt import LocalBroker
 from kerb_gateway.links.nodes_mqtt import NodesMqtt
 from kerb_gateway.logs import WARNINGS
 from kerb_gateway.model import Geometry, Node
-from kerb_gateway.publisher import Batch, Publisher, Refused
+from kerb_gateway.publisher import Batch, Publisher
 from kerb_gateway.replay import Replayer
 from kerb_gateway.service.control import ControlSocket
 from kerb_gateway.status import Situation
@@ -223,12 +224,6 @@ class Assembly:
 
     def _publisher(self, core: Core) -> Publisher:
         """The way from the outbox to the broker."""
-
-        async def bury(refused: Refused) -> None:
-            for message, reason in refused:
-                core.ledger.bury(message, reason)
-            await core.ingest.commit()
-
         return Publisher(
             core.ledger.outbox,
             core.uplink,
@@ -236,7 +231,7 @@ class Assembly:
             self._log,
             in_flight=self._config.uplink.in_flight,
             mark_s=self._config.store.commit_interval_s,
-            bury=bury,
+            bury=Burial(core.ledger, core.ingest.commit).bury,
             batch=Batch(core.topics.batch, self._config.uplink.batch_rows),
         )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kerb_gateway.errors import StoreFull
+from kerb_gateway.flights import Flights
 from kerb_gateway.store.outbox import MARK_ROWS, Outbox, Outgoing
 from kerb_gateway.uplink.refusals import (
     AGAIN,
@@ -61,6 +62,9 @@ class Broker(Protocol):
     def publish(self, topic: str, payload: bytes) -> int:
         """Send; returns the message id."""
 
+    def renew(self) -> None:
+        """Begin the connection anew: what is unacknowledged goes out again."""
+
 
 def join(payloads: list[bytes]) -> bytes:
     """Return JSON objects as one JSON array."""
@@ -82,11 +86,12 @@ class Publisher:
         bury: Callable[[Refused], Awaitable[None]],
         batch: Batch,
         patience: Patience | None = None,
+        flights: Flights | None = None,
     ) -> None:
         """mark_s: after so long without a batch that carries it, the mark is stored by itself;
         bury: keeps what was refused for good, durably and in one commit, before the mark may
         pass it;
-        patience: with refusals of the moment.
+        patience: with refusals of the moment; flights: and with a PUBACK that does not come.
         """
         self._patience = patience or Patience()
         self._hold = Hold(self._patience)
@@ -103,8 +108,7 @@ class Publisher:
         self._cursor = outbox.done
         self._ready: deque[Outgoing] = deque()
         self._together = False  # a backlog: its readings travel together to its last one
-        self._flying: dict[int, list[Outgoing]] = {}
-        self._flying_bytes = 0
+        self._flying = Flights() if flights is None else flights
         self._alone: set[int] = set()  # rows of a batch that was refused: each for itself now
         self._refused: Refused = []
         self._burying = asyncio.Lock()  # two would end rows that neither has kept
@@ -115,11 +119,10 @@ class Publisher:
         broker.on_acked = self._acked
 
     def _acked(self, mid: int, reason: int) -> None:
-        rows = self._flying.pop(mid, None)
+        rows = self._flying.pop(mid)
         self._freed.set()
         if rows is None:
             return  # of a replay that no longer waits for it
-        self._flying_bytes -= sum(len(row.payload) for row in rows)
         self._answered(rows, reason)
 
     def _answered(self, rows: list[Outgoing], reason: int) -> None:
@@ -208,13 +211,14 @@ class Publisher:
         if packet_bytes(topic, payload) > self._broker.maximum_packet_bytes:
             self._answered(rows, TOO_LARGE)
             return
-        self._flying[self._broker.publish(topic, payload)] = rows
-        self._flying_bytes += sum(len(row.payload) for row in rows)
+        self._flying.add(self._broker.publish(topic, payload), rows)
 
     def _room(self) -> int:
         """Return how many messages may be sent now; not above 0: none."""
         window = 1 if self._hold.probing else self._window
-        if self._flying_bytes >= _FLYING_BYTES or len(self._refused) >= _REFUSED_ROWS:
+        if self._flying.payload_bytes >= _FLYING_BYTES or len(self._refused) >= _REFUSED_ROWS:
+            return 0
+        if self._flying.far_ahead:
             return 0
         return min(window, self._broker.receive_maximum - self.lent) - len(self._flying)
 
@@ -270,6 +274,7 @@ class Publisher:
         carried_at = loop.time()
         while True:
             await asyncio.sleep(_LOOK_S)
+            self._look_for_overdue(loop.time())
             try:
                 await self._bury()
                 if not self._outbox.unmarked:
@@ -280,6 +285,13 @@ class Publisher:
                     await self._outbox.write_mark()
             except StoreFull:
                 continue  # what is not marked is sent again after a restart; ingest says the rest
+
+    def _look_for_overdue(self, now_s: float) -> None:
+        """A broker that answers pings and owes a PUBACK would hold the mark for ever."""
+        overdue = self._flying.overdue(now_s, connected=self._broker.connected.is_set())
+        if overdue is not None:
+            self._log("no PUBACK: connecting anew", outbox_no=overdue.rows[0].outbox_no)
+            self._broker.renew()
 
     async def _bury(self) -> None:
         async with self._burying:

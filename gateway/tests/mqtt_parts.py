@@ -66,6 +66,7 @@ class ScriptedBroker:
         self.outstanding: set[int] = set()
         self.most = 0
         self.acks_by_itself = False
+        self.owes: bytes | None = None  # a payload that is not acknowledged the first time
 
     async def start(self) -> int:
         """Listen; returns the port."""
@@ -105,7 +106,8 @@ class ScriptedBroker:
                 self.lives[-1].append((mid, topic, payload))
                 self.outstanding.add(mid)
                 self.most = max(self.most, len(self.outstanding))
-                if self.acks_by_itself:
+                owed = payload == self.owes and len(self.lives) == 1
+                if self.acks_by_itself and not owed:
                     self.ack(mid)
 
     def ack(self, mid: int) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from kerb_gateway.burial import Burial
 from kerb_gateway.publisher import Batch, Publisher, Refused
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.outbox import Outbox, dead_letter
@@ -33,6 +34,7 @@ class ScriptedBroker:
         self.on_acked: Callable[[int, int], None] = lambda mid, reason: None
         self.sent: list[tuple[int, bytes]] = []
         self.topics: list[str] = []
+        self.renewed = 0
         self._mids = itertools.count(1)
 
     def publish(self, topic: str, payload: bytes) -> int:
@@ -40,6 +42,9 @@ class ScriptedBroker:
         self.sent.append((mid, payload))
         self.topics.append(topic)
         return mid
+
+    def renew(self) -> None:
+        self.renewed += 1
 
 
 async def store_with(path: Path, count: int) -> Store:
@@ -280,11 +285,7 @@ def test_a_backlog_travels_together_and_a_refused_batch_alone(tmp_path: Path) ->
         outbox, broker = parts.ledger.outbox, ScriptedBroker()
         broker.maximum_packet_bytes = 512 + 5000  # about ten readings
 
-        async def bury(refused: Refused) -> None:
-            for message, reason in refused:
-                parts.ledger.bury(message, reason)
-            await parts.ingest.commit()
-
+        bury = Burial(parts.ledger, parts.ingest.commit).bury
         publisher = Publisher(
             outbox, broker, parts.ingest.committed, log,
             in_flight=4, mark_s=60, bury=bury, batch=Batch(TOPICS.batch, 64),

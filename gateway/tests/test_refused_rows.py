@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
+from kerb_gateway.burial import Burial
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.publisher import Publisher, Refused
-from parts import log
+from parts import Parts, heard, log
 from test_publisher import ALONE, ScriptedBroker, bury_in, marked, outbox_of, store_with
 
 _WINDOW = 10
@@ -60,6 +62,35 @@ def test_refused_rows_that_wait_are_bounded_and_kept_together(tmp_path: Path) ->
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_row_is_declared_lost_once_though_its_burial_is_cancelled(tmp_path: Path) -> None:
+    """A full disk, and a stop in between: who comes again brings the same rows, and one more."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        for seq in (1, 2):
+            parts.ingest.advert(heard(seq))
+        await parts.ingest.commit()
+        first, second = await parts.ledger.outbox.after(0, 2)
+        burial = Burial(parts.ledger, parts.ingest.commit)
+        (pages,) = await parts.column("pragma page_count")
+        await parts.store.query(f"pragma max_page_count = {pages}")
+        big = first._replace(payload=bytes(100_000))
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await burial.bury([(big, "0x87")])
+        await parts.store.query("pragma max_page_count = 100000")
+        await burial.bury([(big, "0x87"), (second, "0x87")])
+        assert await parts.column("select outbox_no from dead_letters") == [1, 2]
+        said = await parts.column("select payload from outbox where kind = 'message'")
+        losses = [one for one in map(json.loads, said) if one.get("reason") == "refused"]
+        assert [one["first_seq"] for one in losses] == [1, 2]
+        await parts.store.close()
 
     asyncio.run(story())
 

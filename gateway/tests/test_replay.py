@@ -15,7 +15,8 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 from gateways import Running, Subscriber, command, fill, write_config
-from kerb_gateway.publisher import Batch, Publisher, Refused
+from kerb_gateway.burial import Burial
+from kerb_gateway.publisher import Batch, Publisher
 from kerb_gateway.replay import Replayer
 from kerb_gateway.service import client
 from kerb_gateway.service.protocol import Status
@@ -54,6 +55,9 @@ class AnsweringBroker:
         asyncio.get_running_loop().call_later(0.002, self._answer, mid, self.refuse(message))
         return mid
 
+    def renew(self) -> None:
+        raise AssertionError("every PUBACK came")
+
     def _answer(self, mid: int, reason: int) -> None:
         self.flying -= 1
         self.on_acked(mid, reason)
@@ -75,11 +79,7 @@ class Bench:
         payloads = NativePayloads(TOPICS, parts.store.gw_epoch)
         bench.replays = Replays(parts.store, parts.ledger)
 
-        async def bury(refused: Refused) -> None:
-            for message, reason in refused:
-                parts.ledger.bury(message, reason)
-            await parts.ingest.commit()
-
+        bury = Burial(parts.ledger, parts.ingest.commit).bury
         batch = Batch(TOPICS.batch, 16)
         publisher = Publisher(
             parts.ledger.outbox, broker, parts.ingest.committed, log,

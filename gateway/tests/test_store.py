@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,30 @@ def test_a_batch_that_python_refuses_leaves_no_transaction_open(tmp_path: Path) 
         await store.write([(insert, ["c", 3])])
         rows = await store.query("select key from meta where key in ('a', 'b', 'c')")
         assert rows == [("c",)]
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_write_is_done_though_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
+    """It stands behind another in the queue when its waiter is cancelled."""
+
+    async def story() -> None:
+        store = Store(tmp_path / "g.sqlite")
+        await store.open()
+        other = sqlite3.connect(store.path, isolation_level=None)
+        other.execute("begin immediate")
+        insert = "insert into meta values (?,?)"
+        first = asyncio.ensure_future(store.write([(insert, ["a", 1])]))
+        second = asyncio.ensure_future(store.write([(insert, ["b", 2])]))
+        await asyncio.sleep(0.1)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        other.execute("rollback")
+        other.close()
+        await first
+        rows = await store.query("select key from meta where key in ('a', 'b') order by key")
+        assert rows == [("a",), ("b",)]
         await store.close()
 
     asyncio.run(story())

@@ -35,7 +35,7 @@ MUTANTS = [
         "gateway/kerb_gateway/store/database.py",
         "asyncio.shield(loop.run_in_executor(self._thread, work, *arguments))",
         "loop.run_in_executor(self._thread, work, *arguments)",
-        f"{INGEST}::test_a_cancelled_commit_is_still_written",
+        "gateway/tests/test_store.py::test_a_write_is_done_though_nobody_waits_for_it_any_more",
     ),
     Mutant("what is in memory is overtaken by the file", "gateway/kerb_gateway/store/outbox.py",
            "rows = [row for row in rows if row[0] < self._fresh.first_no]", "pass",

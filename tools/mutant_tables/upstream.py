@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutant_tables.mutant import Mutant
 from mutant_tables.places import (
     FALLBACK,
+    OWED,
     PUBLISHER,
     REFUSED,
     REGRESSIONS,
@@ -17,7 +18,7 @@ from mutant_tables.places import (
 # fmt: off
 MUTANTS = [
     Mutant("outbox ends without puback", "gateway/kerb_gateway/publisher.py",
-           "self._flying[self._broker.publish(topic, payload)] = rows",
+           "self._flying.add(self._broker.publish(topic, payload), rows)",
            "self._broker.publish(topic, payload)\n"
            "        self._delivered(rows, 0)",
            "gateway/tests/test_publisher.py::test_rows_end_only_on_puback_and_the_window_holds"),
@@ -30,8 +31,23 @@ MUTANTS = [
            "gateway/tests/test_publisher.py"
            "::test_a_backlog_travels_together_and_a_refused_batch_alone"),
     Mutant("what is in flight grows with its messages", "gateway/kerb_gateway/publisher.py",
-           "self._flying_bytes >= _FLYING_BYTES", "False",
+           "self._flying.payload_bytes >= _FLYING_BYTES", "False",
            f"{PUBLISHER}::test_what_is_in_flight_is_bounded_in_bytes_too"),
+    Mutant("an id is used while its PUBACK is owed", "gateway/kerb_gateway/publisher.py",
+           "if self._flying.far_ahead:", "if False:",
+           f"{OWED}::test_no_more_are_sent_than_there_are_ids"),
+    Mutant("an owed PUBACK is waited for without end", "gateway/kerb_gateway/publisher.py",
+           "            self._broker.renew()\n", "            pass\n",
+           f"{OWED}::test_an_owed_puback_is_asked_for_by_a_new_connection"),
+    Mutant("an owed PUBACK ends our session", "gateway/kerb_gateway/uplink/mqtt.py",
+           "connection.shutdown(socket.SHUT_RDWR)", "self._client.disconnect()",
+           f"{OWED}::test_an_owed_puback_is_asked_for_by_a_new_connection"),
+    Mutant("a retained message costs the connection", "gateway/kerb_gateway/uplink/mqtt.py",
+           "if needed_bytes > self.maximum_packet_bytes:", "if False:",
+           f"{OWED}::test_what_the_broker_cannot_keep_is_not_sent"),
+    Mutant("a burial that is cancelled begins anew", "gateway/kerb_gateway/burial.py",
+           "                self._handed.add(message.outbox_no)\n", "",
+           f"{REFUSED}::test_a_row_is_declared_lost_once_though_its_burial_is_cancelled"),
     Mutant("a refusal of the moment is answered at once",
            "gateway/kerb_gateway/uplink/refusals.py",
            "now_s + self._patience.pause_s(self._refusals)", "now_s",
@@ -57,7 +73,7 @@ MUTANTS = [
            "        self.connected.clear()\n        self._client.disconnect()\n",
            f"{STREET}::test_broker_killed_and_back"),
     Mutant("street: a row ends when it is sent", "gateway/kerb_gateway/publisher.py",
-           "self._flying[self._broker.publish(topic, payload)] = rows",
+           "self._flying.add(self._broker.publish(topic, payload), rows)",
            "self._broker.publish(topic, payload)\n        self._delivered(rows, 0)",
            f"{STREET}::test_gateway_and_broker_killed_with_messages_in_flight"),
     Mutant("trap: one message more than the broker takes", "gateway/kerb_gateway/uplink/mqtt.py",

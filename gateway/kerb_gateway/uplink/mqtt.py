@@ -8,6 +8,8 @@ publisher, not by paho's queue.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ _RECONNECT_FIRST_S = 1
 _RECONNECT_LAST_S = 60
 _RECEIVE_MAX_DEFAULT = 65535
 _RECEIVE_AT_MOST = 60  # less than the queues of whoever takes what comes down
+_EXPIRY_BYTES = 5  # of a Message Expiry Interval (MQTT 5, 3.3.2.3.3)
 _PACKET_MAX_BYTES = 268_435_455  # MQTT 5, 2.1.4: what a length can say
 _SUCCESS = 0x00
 _UNSUPPORTED_PROTOCOL = 0x84
@@ -255,6 +258,13 @@ class Uplink:
 
     def retain(self, topic: str, payload: bytes, expiry_s: int | None = None) -> None:
         """Publish what the broker is to keep, under MQTT 5 for expiry_s at most."""
+        needed_bytes = packet_bytes(topic, payload, _EXPIRY_BYTES)
+        if needed_bytes > self.maximum_packet_bytes:  # sent, it would cost us the connection
+            self._log(
+                "retained message is too large for the broker",
+                topic=topic, needed_bytes=needed_bytes, maximum_bytes=self.maximum_packet_bytes,
+            )  # fmt: skip
+            return
         properties = None
         if expiry_s is not None and self._version == mqtt.MQTTv5:
             properties = Properties(PacketTypes.PUBLISH)
@@ -264,6 +274,14 @@ class Uplink:
     def ack(self, incoming: Incoming) -> None:
         """Acknowledge a message to the broker."""
         self._client.ack(incoming.mid, incoming.qos)
+
+    def renew(self) -> None:
+        """Begin the connection anew: paho's thread finds it closed and does the rest."""
+        # Not disconnect(): that tells the broker goodbye, and paho not to come back.
+        connection: Any = self._client.socket()
+        if connection is not None:
+            with contextlib.suppress(OSError):  # closed by now, which is what is wanted
+                connection.shutdown(socket.SHUT_RDWR)
 
     async def stop(self, timeout_s: float) -> None:
         """Say offline and disconnect; bounded by timeout_s."""

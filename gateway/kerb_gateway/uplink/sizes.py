@@ -13,9 +13,9 @@ _FIXED_BYTES = 2 + 2 + 1  # lengths of topic and properties, message id
 _BITS_OF_LENGTH = 7  # in each octet of the packet's own length
 
 
-def packet_bytes(topic: str, payload: bytes | bytearray) -> int:
-    """Return how long the PUBLISH of a message is: QoS 1, no properties."""
-    rest = _FIXED_BYTES + len(topic.encode()) + len(payload)
+def packet_bytes(topic: str, payload: bytes | bytearray, properties_bytes: int = 0) -> int:
+    """Return how long the PUBLISH of a message is: QoS 1, few properties (below 128 bytes)."""
+    rest = _FIXED_BYTES + properties_bytes + len(topic.encode()) + len(payload)
     return 1 + -(-rest.bit_length() // _BITS_OF_LENGTH) + rest
 
 

@@ -62,6 +62,9 @@ class MemoryBroker:
             asyncio.get_running_loop().call_soon(self._answer, self._mid, number, reason)
         return self._mid
 
+    def renew(self) -> None:
+        """Stay deaf: what was not acknowledged stays so to the end of this life."""
+
     def _answer(self, mid: int, number: int, reason: int) -> None:
         if reason != _QUOTA:
             self._marks.say("puback", outbox_no=number)

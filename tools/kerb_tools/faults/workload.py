@@ -16,9 +16,10 @@ import sqlite3
 import sys
 from pathlib import Path
 
+from kerb_gateway.burial import Burial
 from kerb_gateway.ingest import Ingest
 from kerb_gateway.model import Stream
-from kerb_gateway.publisher import Batch, Publisher, Refused
+from kerb_gateway.publisher import Batch, Publisher
 from kerb_gateway.store.ballast import Ballast
 from kerb_gateway.store.database import Operation, Store
 from kerb_gateway.store.ledger import Ledger
@@ -115,7 +116,8 @@ class Life:
         self._broker = MemoryBroker(outbox, self._marks, rng)
         self._publisher = Publisher(
             outbox, self._broker, self._ingest.committed, silent,
-            in_flight=20, mark_s=3600, bury=self._bury, batch=Batch(TOPICS.batch, 1),
+            in_flight=20, mark_s=3600, batch=Batch(TOPICS.batch, 1),
+            bury=Burial(self._ledger, self._ingest.commit).bury,
         )  # fmt: skip
         self._retention = Retention(
             store, self._ledger, self._clock, silent,
@@ -130,11 +132,6 @@ class Life:
         stream = self._ledger.newest_stream(one.node.node_id)
         if stream is not None:
             one.epoch, one.seq = stream.epoch, stream.last_seq
-
-    async def _bury(self, refused: Refused) -> None:
-        for message, reason in refused:
-            self._ledger.bury(message, reason)
-        await self._ingest.commit()
 
     async def run(self, actions: int) -> None:
         """Do so many things, drawn from the seed."""

@@ -70,6 +70,10 @@ class Client:
         self.lost()
         self._timeline.after(for_s, self.begin)
 
+    def renew(self) -> None:
+        """Begin the connection anew."""
+        self.cut(_AGAIN_S)
+
     def lost(self) -> None:
         """The connection broke: what was on its way may have arrived, without its PUBACK."""
         if not self.linked:
