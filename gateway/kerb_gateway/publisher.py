@@ -175,14 +175,22 @@ class Publisher:
             self._outbox.ended(row.outbox_no)
 
     async def run(self) -> None:
-        """Publish for ever."""
-        marks = asyncio.ensure_future(self._mark_for_ever())
+        """Publish for ever; what ends one half of it ends the whole."""
+        halves = [asyncio.ensure_future(self._send_for_ever())]
+        halves.append(asyncio.ensure_future(self._mark_for_ever()))
         try:
-            while True:
-                await self._broker.connected.wait()
-                await self._fill()
+            ended, _ = await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+            for one in ended:
+                one.result()
         finally:
-            marks.cancel()
+            for one in halves:
+                one.cancel()
+            await asyncio.gather(*halves, return_exceptions=True)
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            await self._broker.connected.wait()
+            await self._fill()
 
     async def _fill(self) -> None:
         """Bring the window to its full width, or wait until there is something to do."""
@@ -194,12 +202,15 @@ class Publisher:
             return
         if not self._ready:
             self._committed.clear()
-            self._ready.extend(await self._outbox.after(self._cursor, _READ_ROWS))
-            if not self._ready:
+            rows = await self._outbox.after(self._cursor, _READ_ROWS)
+            if rows:
+                # Never from _ready: while this was read, refused rows may have come back there.
+                self._cursor = rows[-1].outbox_no
+                self._together = len(rows) > _BACKLOG_ROWS
+                self._ready.extend(rows)
+            elif not self._ready:
                 await self._idle(self._committed)
                 return
-            self._cursor = self._ready[-1].outbox_no
-            self._together = len(self._ready) > _BACKLOG_ROWS
         while room > 0 and self._ready:
             self._send(self._next())
             room = self._room()

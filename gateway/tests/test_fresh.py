@@ -30,6 +30,22 @@ def test_memory_and_file_say_the_same(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_letters_between_the_reader_and_memory_are_no_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        await store_some(parts, range(1, 4))
+        _, *refused = await parts.ledger.outbox.after(0, 100)
+        for row in refused:
+            parts.ledger.bury(row, "0x87")
+        await parts.ingest.commit()
+        rows = await parts.ledger.outbox.after(1, 100)
+        assert [row.outbox_no for row in rows] == [4, 5]  # of their losses
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_what_is_not_committed_is_not_sent(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")

@@ -8,10 +8,23 @@ from pathlib import Path
 
 import pytest
 from kerb_gateway.burial import Burial
-from kerb_gateway.errors import StoreFull
-from kerb_gateway.publisher import Publisher, Refused
-from parts import Parts, heard, log
-from test_publisher import ALONE, ScriptedBroker, bury_in, marked, outbox_of, store_with
+from kerb_gateway.errors import StoreError, StoreFull
+from kerb_gateway.model import Payloads
+from kerb_gateway.publisher import Batch, Publisher, Refused
+from kerb_gateway.store.database import Store
+from kerb_gateway.store.outbox import Outbox, Outgoing
+from kerb_gateway.uplink.payloads.native import NativePayloads
+from parts import TOPICS, Parts, heard, log
+from test_publisher import (
+    ALONE,
+    ScriptedBroker,
+    bury_in,
+    marked,
+    numbers,
+    outbox_of,
+    reached,
+    store_with,
+)
 
 _WINDOW = 10
 _WAITING = 256 + _WINDOW  # what was in flight when the bound was reached comes back too
@@ -61,6 +74,81 @@ def test_refused_rows_that_wait_are_bounded_and_kept_together(tmp_path: Path) ->
         assert [number for (number,) in dead] == list(range(1, count + 1))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(story())
+
+
+class GatedOutbox(Outbox):
+    """The real outbox; what is read is handed over when the gate is open."""
+
+    def __init__(self, store: Store, payloads: Payloads) -> None:
+        super().__init__(store, payloads)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def after(self, outbox_no: int, limit: int) -> list[Outgoing]:
+        rows = await super().after(outbox_no, limit)
+        await self.gate.wait()
+        return rows
+
+
+def test_what_is_refused_while_the_file_is_read_sends_nothing_twice(tmp_path: Path) -> None:
+    """A batch comes back in the middle of a read; rows that are in flight stay there."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        for seq in range(1, 301):
+            parts.ingest.advert(heard(seq))
+        await parts.ingest.commit()
+        payloads = NativePayloads(TOPICS, parts.store.gw_epoch)
+        outbox = parts.ledger.outbox = GatedOutbox(parts.store, payloads)
+        await outbox.load()
+        broker = ScriptedBroker()
+        publisher = Publisher(
+            outbox, broker, parts.ingest.committed, log, in_flight=100, mark_s=60,
+            bury=Burial(parts.ledger, parts.ingest.commit).bury, batch=Batch(TOPICS.batch, 64),
+        )  # fmt: skip
+        outbox.gate.clear()
+        task = asyncio.ensure_future(publisher.run())
+        outbox.gate.set()
+        await reached(broker, 5)
+        outbox.gate.clear()
+        parts.ingest.committed.set()
+        await asyncio.sleep(0.8)  # a read has begun
+        broker.on_acked(1, 0x99)
+        outbox.gate.set()
+        await reached(broker, 5 + 64)
+        for mid, _ in broker.sent[1:]:
+            broker.on_acked(mid, 0)
+        await asyncio.sleep(0.3)
+        assert [numbers(payload) for _, payload in broker.sent[5:]] == [[n] for n in range(1, 65)]
+        assert publisher.delivered == 300
+        await publisher.mark()
+        assert await marked(parts.store) == 300
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_what_ends_the_marks_ends_the_publisher(tmp_path: Path) -> None:
+    """Else it would send for years, and keep nothing of it."""
+
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 1)
+
+        async def bury(refused: Refused) -> None:
+            raise StoreError("the card is gone")
+
+        publisher = Publisher(
+            await outbox_of(store), RefusingBroker(), asyncio.Event(), log,
+            in_flight=5, mark_s=60, bury=bury, batch=ALONE,
+        )  # fmt: skip
+        with pytest.raises(StoreError, match="card"):
+            await asyncio.wait_for(publisher.run(), 20)
         await store.close()
 
     asyncio.run(story())

@@ -45,6 +45,20 @@ MUTANTS = [
     Mutant("a retained message costs the connection", "gateway/kerb_gateway/uplink/mqtt.py",
            "if needed_bytes > self.maximum_packet_bytes:", "if False:",
            f"{OWED}::test_what_the_broker_cannot_keep_is_not_sent"),
+    Mutant("the place in the file is that of a refused batch", "gateway/kerb_gateway/publisher.py",
+           "                self._cursor = rows[-1].outbox_no\n"
+           "                self._together = len(rows) > _BACKLOG_ROWS\n"
+           "                self._ready.extend(rows)\n"
+           "            elif not self._ready:\n",
+           "                self._ready.extend(rows)\n"
+           "            if self._ready:\n"
+           "                self._cursor = self._ready[-1].outbox_no\n"
+           "                self._together = len(self._ready) > _BACKLOG_ROWS\n"
+           "            else:\n",
+           f"{REFUSED}::test_what_is_refused_while_the_file_is_read_sends_nothing_twice"),
+    Mutant("the publisher goes on without its marks", "gateway/kerb_gateway/publisher.py",
+           "return_when=asyncio.FIRST_COMPLETED", "return_when=asyncio.ALL_COMPLETED",
+           f"{REFUSED}::test_what_ends_the_marks_ends_the_publisher"),
     Mutant("a burial that is cancelled begins anew", "gateway/kerb_gateway/burial.py",
            "                self._handed.add(message.outbox_no)\n", "",
            f"{REFUSED}::test_a_row_is_declared_lost_once_though_its_burial_is_cancelled"),

@@ -128,6 +128,8 @@ class Outbox:
         )
         if self._fresh:  # committed, and kept, while this was read
             rows = [row for row in rows if row[0] < self._fresh.first_no]
+            if not rows:  # nothing but letters lies between
+                return self._from_memory(limit)
         named = await self._all_named(rows)
         self._order.extend(row[0] for row in rows)
         self.read = max(self.read, *(row[0] for row in rows), 0)
