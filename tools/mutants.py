@@ -7,6 +7,7 @@ text that is no longer there, is a failure of this run. docs/testing.md lists th
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Protocol, TypeVar
 
 from mutant_tables import clocks, commands, gateway, group, links, node, store, tools, upstream
 from mutant_tables.mutant import Mutant
@@ -30,6 +32,14 @@ _WORKERS = 2  # most of a street's time is waiting
 
 TABLES = (node, links, gateway, clocks, store, upstream, commands, group, tools)
 MUTANTS = [one for table in TABLES for one in table.MUTANTS]
+
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_HasName)
 
 
 def copy_tree(target: Path) -> None:
@@ -86,9 +96,25 @@ def _try_all(wanted: list[Mutant], done: Callable[[Mutant, str], None]) -> None:
         list(pool.map(attempt, wanted))
 
 
-def main() -> int:
-    """Try every mutant, or those whose name contains an argument."""
-    wanted = [m for m in MUTANTS if not sys.argv[1:] or any(a in m.name for a in sys.argv[1:])]
+def chosen_of(all_of_them: list[Named], about: str, arguments: list[str]) -> list[Named]:
+    """Return those whose name contains one of the arguments, all without any; SystemExit: none.
+
+    about: the first sentence of --help.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument(
+        "words", nargs="*", metavar="WORDS", help="only those whose name contains them [all]"
+    )
+    words = parser.parse_args(arguments).words
+    chosen = [one for one in all_of_them if not words or any(word in one.name for word in words)]
+    if not chosen:
+        parser.error(f"no name contains {' or '.join(map(repr, words))}; see docs/testing.md")
+    return chosen
+
+
+def main(arguments: list[str]) -> int:
+    """Try every mutant, or those that were asked for."""
+    wanted = chosen_of(MUTANTS, (__doc__ or "").split("\n")[0], arguments)
     survivors = []
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("mutants", total=len(wanted))
@@ -106,4 +132,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

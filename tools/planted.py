@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mutant_tables.places import MIC_REFUSED, MIC_TAKEN
-from mutants import copy_tree
+from mutants import chosen_of, copy_tree
 from rich.console import Console
 from rich.progress import Progress
 
@@ -239,9 +239,9 @@ def try_bug(tree: Path, bug: Bug) -> str:
     return wrong or f"found as {finding!r}" if finding or wrong else "not found"
 
 
-def main() -> int:
-    """Try every bug, or those whose name contains an argument."""
-    wanted = [b for b in PLANTED if not sys.argv[1:] or any(a in b.name for a in sys.argv[1:])]
+def main(arguments: list[str]) -> int:
+    """Try every bug, or those that were asked for."""
+    wanted = chosen_of(PLANTED, (__doc__ or "").split("\n")[0], arguments)
     missed = 0
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -262,4 +262,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

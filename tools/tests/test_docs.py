@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 TOP = Path(__file__).resolve().parents[2]
 
 
@@ -21,6 +23,15 @@ def test_generated_tables_are_as_the_code_says() -> None:
         timeout=60,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("script", ["mutants", "planted"])
+def test_a_name_that_nothing_has_is_a_mistake(script: str) -> None:
+    """Else it would end with "0 passed, 0 failed", and green."""
+    command = [sys.executable, str(TOP / "tools" / f"{script}.py"), "nonsense"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 2
+    assert "no name contains 'nonsense'" in answer.stderr
 
 
 def test_every_mutant_finds_its_text() -> None:
