@@ -36,7 +36,10 @@ from kerb_tools.faults.proxy import Proxy
 from kerb_tools.faults.recovery import Fault, measure
 from kerb_tools.faults.rig import Needs
 from kerb_tools.faults.runner import tied_pool
+from kerb_tools.faults.simulate import BRANCH
 from kerb_tools.faults.tether import descendants
+from kerb_tools.simulate.coverage import BRANCHES
+from kerb_tools.simulate.long import LEAST_TAKEN, LONG_YEARS
 
 
 def seed_of(disturbance: object) -> int:
@@ -76,6 +79,27 @@ def test_a_part_of_kills_disturbances_and_flash_cuts(tmp_path: Path) -> None:
     assert never["kills_replays_accepted"]
     assert found.counts["cuts: deep_sleep"] > 4
     assert {"disk full, ms", "half-open connection, ms"} <= found.samples.keys()
+
+
+def test_many_years_must_have_taken_each_branch_often() -> None:
+    """The report says how often; a branch that no year took shows as a bar that is missed."""
+    year = Outcome(count=1, counts={"readings": 710_000})
+    for name in BRANCHES:
+        year.add(f"{BRANCH}{name}", LEAST_TAKEN // LONG_YEARS + 1)
+    lines = [Line(seed, 1.0, year) for seed in range(LONG_YEARS)]
+
+    def bars() -> dict[str, bool]:
+        made = report.result("", 1, {"simulate": lines}, {"simulate": len(lines)})
+        return {bar.name.removeprefix("simulate_"): bar.ok for bar in made.bars}
+
+    assert bars()["branch_taken_least"]
+    assert bars()["readings_a_gateway_year"]
+    del year.counts[f"{BRANCH}{BRANCHES[0]}"]
+    year.counts["readings"] = 690_000
+    assert not bars()["branch_taken_least"]
+    assert not bars()["readings_a_gateway_year"]
+    del lines[0]
+    assert "branch_taken_least" not in bars()
 
 
 def test_switches_act_on_the_directory_and_on_nothing_else(tmp_path: Path) -> None:

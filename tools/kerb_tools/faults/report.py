@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from kerb_tools.bench.result import Bar, Result
+from kerb_tools.faults import simulate
 from kerb_tools.faults.journal import Line
 from kerb_tools.faults.kinds import KINDS
 from kerb_tools.faults.outcome import Outcome, quantile
@@ -44,6 +45,8 @@ def result(bench: str, seed: int, found: dict[str, list[Line]], budgets: dict[st
             if what in whole.counts
         ]
         made.bars.append(Bar(name, whole.count, budgets[name], at_least=True))
+        if name == "simulate":
+            made.bars += simulate.bars(whole)
     return made
 
 

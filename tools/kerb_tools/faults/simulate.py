@@ -10,11 +10,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kerb_tools.bench.result import Bar
 from kerb_tools.faults.errors import FaultsError
 from kerb_tools.faults.outcome import Outcome
+from kerb_tools.simulate.coverage import BRANCHES
+from kerb_tools.simulate.long import LEAST_TAKEN, LONG_YEARS, READINGS_A_YEAR
 
+BRANCH = "taken: "
+_NOT_ADDED_UP = ("readings_per_core_s",)
 _YEAR_S = 1800
 _HELP_S = 60
+
+
+def bars(whole: Outcome) -> list[Bar]:
+    """Return what many years together must reach; a part of them has no such bars."""
+    if whole.count < LONG_YEARS:
+        return []
+    least = min(whole.counts.get(f"{BRANCH}{name}", 0) for name in BRANCHES)
+    readings = round(whole.counts.get("readings", 0) / whole.count)
+    return [
+        Bar("simulate_branch_taken_least", least, LEAST_TAKEN, at_least=True),
+        Bar("simulate_readings_a_gateway_year", readings, READINGS_A_YEAR, at_least=True),
+    ]
 
 
 def is_there() -> bool:
@@ -36,9 +53,12 @@ def job(seed: int, budget: int, work: Path) -> Outcome:
         raise FaultsError(f"kerb simulate --seed {seed}: {done.stderr.strip()[-300:]}")
     table = json.loads(lines[-1])
     outcome = Outcome(count=budget)
-    for name, value in table["figures"].items():
-        if isinstance(value, int):
+    figures = table["figures"]
+    for name, value in figures.items():
+        if isinstance(value, int) and name not in _NOT_ADDED_UP:
             outcome.add(name, value)
+    for name, taken in figures["branches"].items():
+        outcome.add(f"{BRANCH}{name}", taken)
     for bar in table["bars"]:
         if not bar["ok"]:
             outcome.fault(f"{bar['name']} = {bar['value']}, not {bar['bar']}")

@@ -17,12 +17,10 @@ from rich.table import Table
 from kerb_tools.bench.result import Bar, Result
 from kerb_tools.simulate import campaign
 from kerb_tools.simulate.coverage import BRANCHES
+from kerb_tools.simulate.long import LEAST_TAKEN, LONG_YEARS, READINGS_A_YEAR
 from kerb_tools.simulate.timeline import YEAR_S
 
 _TAIL_LINES = 15
-_LONG_YEARS = 15  # a campaign, of which each branch must have been taken thousands of times
-_LONG_LEAST = 2000
-_READINGS_A_YEAR = 700_000
 
 
 def main(arguments: list[str]) -> int:
@@ -72,14 +70,14 @@ def _result(ran: campaign.Campaign, seed: int, years: float) -> Result:
     if finding is not None:
         result.figures |= {"finding": finding.finding, "finding_seed": finding.seed}
     least = min(branches.get(name, 0) for name in BRANCHES)
-    long = years >= _LONG_YEARS
+    long = years >= LONG_YEARS
     result.bars = [
         Bar("findings", float(finding is not None), 0, at_least=False),
-        Bar("branch_taken_least", least, _LONG_LEAST if long else 0, at_least=True),
+        Bar("branch_taken_least", least, LEAST_TAKEN if long else 0, at_least=True),
         Bar(
             "readings_a_gateway_year",
             round(counts["readings"] / years),
-            _READINGS_A_YEAR if long else 0,
+            READINGS_A_YEAR if long else 0,
             at_least=True,
         ),
     ]
