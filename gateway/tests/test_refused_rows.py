@@ -110,9 +110,7 @@ def test_what_is_refused_while_the_file_is_read_sends_nothing_twice(tmp_path: Pa
             outbox, broker, parts.ingest.committed, log, in_flight=100, mark_s=60,
             bury=Burial(parts.ledger, parts.ingest.commit).bury, batch=Batch(TOPICS.batch, 64),
         )  # fmt: skip
-        outbox.gate.clear()
         task = asyncio.ensure_future(publisher.run())
-        outbox.gate.set()
         await reached(broker, 5)
         outbox.gate.clear()
         parts.ingest.committed.set()
