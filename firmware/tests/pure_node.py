@@ -49,6 +49,35 @@ def test_qualities():
     assert abs(distance_mm - 1901) <= 2 and quality == estimate.UNCERTAIN
 
 
+def test_most_of_a_burst_are_ghosts():
+    """The MAD is wider than the bin, as happened in a street: the mean would be 1528 mm."""
+    echoes_mm = [507, 506, 909, 2749, 2037, 2034, 2035]
+    distance_mm, sigma_mm, quality, used = burst(echoes_mm)
+    assert abs(distance_mm - 2035) <= 2 and sigma_mm <= 3 and used == 3
+    assert quality == estimate.UNCERTAIN
+    # A group of most echoes that had to be looked for is not trusted either.
+    _, sigma_mm, quality, used = burst([1000, 1000, 1001, 1149, 1400, 1150, 1400])
+    assert used == 5 and quality == estimate.UNCERTAIN
+    # Of echoes that are each alone the nearest: a bin that is called too full is emptied too early.
+    distance_mm, sigma_mm, quality, used = burst([3000, 1000, 2000])
+    assert abs(distance_mm - 1000) <= 1 and sigma_mm == records.SIGMA_MAX_MM and used == 1
+    assert quality == estimate.UNCERTAIN
+
+
+def test_a_distance_was_always_reflected_by_something():
+    state = 1
+    for _ in range(2000):
+        echoes_mm = []
+        for _ in range(3 + state % 13):
+            state = (state * 1103515245 + 12345) & 0x3FFFFFFF
+            ghost = (state >> 8) % 3 == 0
+            echoes_mm.append(300 + (state >> 12) % 4100 if ghost else 1800 + (state >> 12) % 60)
+        distance_mm, _, quality, used = burst(echoes_mm)
+        away_mm = min(abs(distance_mm - one) for one in echoes_mm)
+        assert away_mm <= 76, (echoes_mm, distance_mm)
+        assert quality == estimate.UNCERTAIN or 2 * used > len(echoes_mm), echoes_mm
+
+
 class Store:
     def __init__(self):
         self.held = {}

@@ -37,6 +37,13 @@ MUTANTS = [
            "    ordered, half = sorted(values), len(values) // 2\n"
            "    return (ordered[half] + ordered[(len(values) - 1) // 2]) / 2\n",
            "firmware/tests/test_pure_node.py"),
+    Mutant("a mean of ghosts", "firmware/kerb_node/fill/estimate.py",
+           "        kept = densest(kept)\n", "", "firmware/tests/test_pure_node.py"),
+    Mutant("the fullest group is not looked for", "firmware/kerb_node/fill/estimate.py",
+           "if len(group) > len(largest):", "if not largest:",
+           "firmware/tests/test_pure_node.py"),
+    Mutant("a group among ghosts is trusted", "firmware/kerb_node/fill/estimate.py",
+           "elif scattered or 2 *", "elif 2 *", "firmware/tests/test_pure_node.py"),
     Mutant("watchdog never started", "firmware/kerb_node/app.py",
            "    supervisor.watch(settings.watchdog_ms)\n", "",
            f"{HIL_BIN}::test_a_frozen_application_is_restarted_by_the_watchdog"),
