@@ -180,7 +180,7 @@ PLANTED = [
         "            if stamp.seq > contact.last_seq:",
         "            if stamp.seq >= contact.last_seq:", OUTSIDE),
     Bug("a reading's axis is not said", "gateway/kerb_gateway/uplink/payloads/times.py",
-        'axis = fields.get("t_boot_id") or boot_id', "axis = boot_id", OUTSIDE),
+        "axis = reading.t_boot_id or boot_id", "axis = boot_id", OUTSIDE),
     Bug("lease overlap: an owner does not stop by its own clock", LEASES,
         "            self._expire(state, now_ms)\n            if state.heard_ms",
         "            if state.claim is not None:\n"

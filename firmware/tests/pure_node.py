@@ -58,7 +58,7 @@ def test_most_of_a_burst_are_ghosts():
     # A group of most echoes that had to be looked for is not trusted either.
     _, sigma_mm, quality, used = burst([1000, 1000, 1001, 1149, 1400, 1150, 1400])
     assert used == 5 and quality == estimate.UNCERTAIN
-    # Of echoes that are each alone the nearest: a bin that is called too full is emptied too early.
+    # Of echoes that are each alone the nearest: a bin is rather emptied too early.
     distance_mm, sigma_mm, quality, used = burst([3000, 1000, 2000])
     assert abs(distance_mm - 1000) <= 1 and sigma_mm == records.SIGMA_MAX_MM and used == 1
     assert quality == estimate.UNCERTAIN

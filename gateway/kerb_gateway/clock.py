@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
@@ -44,8 +45,7 @@ class _Timex(ctypes.Structure):
 _adjtimex = ctypes.CDLL(None, use_errno=True).adjtimex
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """boot_id and boottime_ms say when; wall_ms (Unix, UTC) is as good as `quality` says."""
 
     boot_id: str

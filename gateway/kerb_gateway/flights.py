@@ -8,7 +8,7 @@ again (MQTT 5, 4.4).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from kerb_gateway.store.outbox import Outgoing
 
@@ -17,7 +17,7 @@ AHEAD_MESSAGES = 32768
 PUBACK_S = 600.0  # a broker that is merely slow has long since answered
 
 
-class Flight(NamedTuple):
+class Flight(msgspec.Struct, frozen=True, gc=False):
     """A message without its PUBACK; number: how many were sent before it."""
 
     number: int

@@ -251,12 +251,11 @@ class Ingest:
         self, stream: Stream, seq: int, digest: bytes, reading: Any, heard_ms: int
     ) -> None:
         moment = self._clock.now()
-        fields = columns.fill(reading, stream.node)
-        fields["via"], fields["auth"] = "advert", "mic"
-        fields |= self.time.of_advert(
+        made = self.time.of_advert(
             stream, seq, heard_ms, moment, repeated=bool(reading.flags & words.FLAG_SERVICE)
         )
-        self._add(stream, seq, "fill", digest, fields, moment)
+        place = columns.Place(self._ledger.next_reading_no, stream, seq, moment, made)
+        self._add(stream, columns.fill(place, columns.Source("advert", "mic", digest), reading))
         if reading.event:
             self.hurry()
 
@@ -293,8 +292,13 @@ class Ingest:
         """The node itself was heard just now."""
         self._contact(stream, self._clock.boottime_ms())
 
-    def record(self, stream: Stream, packed: bytes, *, via: str, auth: str) -> str:
-        """Take one packed record of an answer; returns its class. RemoteFault if it is damaged."""
+    def record(
+        self, stream: Stream, packed: bytes, *, via: str, auth: str, contact: bool = False
+    ) -> str:
+        """Take one packed record of an answer; returns its class. RemoteFault if it is damaged.
+
+        contact: a number that is new says that its node was there just now.
+        """
         row = records.unpack(packed)
         if row.kind == records.LOST:
             return self._lost(stream, row)
@@ -306,22 +310,22 @@ class Ingest:
             else:
                 stream.close(row.seq, row.seq)
                 stream.remember(row.seq, digest)
-            self._store_record(stream, row, packed, digest, via, auth)
+            moment = self._clock.now()
+            source = columns.Source(via, auth, digest, packed, row.boot_no, row.uptime_s)
+            self._store_record(stream, row, source, moment)
+            if contact:
+                self._contact(stream, moment.boottime_ms)
         else:
             self._ledger.count(f"record {kind}", stream.node.node_no)
         return kind
 
     def _store_record(
-        self, stream: Stream, row: Any, packed: bytes, digest: bytes, via: str, auth: str
+        self, stream: Stream, row: Any, source: columns.Source, moment: Moment
     ) -> None:
-        moment = self._clock.now()
-        fill = row.kind == records.FILL
-        fields = columns.fill(row, stream.node) if fill else columns.lamp(row)
-        fields |= self.time.of_record(stream, row, moment)
-        fields["record"] = packed
-        fields["boot_no"], fields["uptime_s"] = row.boot_no, row.uptime_s
-        fields["via"], fields["auth"] = via, auth
-        self._add(stream, row.seq, "fill" if fill else "lamp", digest, fields, moment)
+        made = self.time.of_record(stream, row, moment)
+        place = columns.Place(self._ledger.next_reading_no, stream, row.seq, moment, made)
+        make = columns.fill if row.kind == records.FILL else columns.lamp
+        self._add(stream, make(place, source, row))
 
     def _lost(self, stream: Stream, row: Any) -> str:
         """Declare what is still open of seq..last_seq lost, with the node's own reason."""
@@ -340,16 +344,8 @@ class Ingest:
             self._ledger.add_loss(Loss(stream, first_seq, last_seq, reason), self._clock.now())
         return "lost"
 
-    def _add(
-        self,
-        stream: Stream,
-        seq: int,
-        kind: str,
-        digest: bytes,
-        fields: dict[str, Any],
-        moment: Moment,
-    ) -> None:
-        self._ledger.add_reading(Reading(stream, seq, kind, digest, fields), moment)
+    def _add(self, stream: Stream, reading: Reading) -> None:
+        self._ledger.add_reading(stream, reading)
         if self._ledger.waiting >= 2 * self._rows:
             self.hurry()
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 RECENT_DIGESTS = 64
 
@@ -141,14 +143,48 @@ class Stream:
         return min(gap.first_seq for gap in self.gaps) - 1
 
 
-class Reading(NamedTuple):
-    """One reading on its way into the store; `fields` are columns of the readings table."""
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """One reading as it is stored: its fields are the columns of the readings table."""
 
-    stream: Stream
+    reading_no: int
+    stream_no: int
     seq: int
-    kind: str
-    digest: bytes
-    fields: dict[str, Any]
+    kind: str  # fill | lamp
+    # when it arrived
+    boot_id: str
+    boottime_ms: int
+    wall_ms: int | None
+    wall_quality: str
+    # when it was made
+    t_boot_id: str | None  # None: boot_id
+    t_min_ms: int | None
+    t_ms: int | None
+    t_max_ms: int | None
+    # how it came
+    via: str | None = None
+    auth: str | None = None
+    digest: bytes | None = None
+    # by a record only
+    record: bytes | None = None
+    boot_no: int | None = None
+    uptime_s: int | None = None
+    event: str | None = None
+    # of a bin
+    distance_mm: int | None = None
+    sigma_mm: int | None = None
+    quality: str | None = None
+    temperature_dc: int | None = None
+    battery_pct: int | None = None
+    flags: int | None = None
+    backlog: int | None = None
+    fill_pct: float | None = None
+    # of a lamp
+    level_pct: int | None = None
+    reason: str | None = None
+    faults: int | None = None
+    outcome: str | None = None
+    burn_min: int | None = None
+    command_no: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,8 +200,8 @@ class Loss:
 class Payloads(Protocol):
     """Makes upstream messages; each returns (topic, payload)."""
 
-    def reading(self, origin: Origin, fields: dict[str, Any], outbox_no: int) -> tuple[str, bytes]:
-        """A reading's message; fields: the columns of its row."""
+    def reading(self, origin: Origin, reading: Reading, outbox_no: int) -> tuple[str, bytes]:
+        """A reading's message."""
 
     def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         """A loss record's message; fields: the columns of its row."""

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from kerb_gateway.commandmessage import Message
 from kerb_gateway.errors import StoreFull
 from kerb_gateway.model import Payloads
@@ -162,7 +164,7 @@ class Replayer:
         replay.next_no = last_no + 1
 
     def _marked(self, row: Outgoing) -> Outgoing:
-        return row._replace(payload=self._payloads.replayed(row.payload))
+        return msgspec.structs.replace(row, payload=self._payloads.replayed(row.payload))
 
     def _messages(self, rows: list[Outgoing]) -> list[list[Outgoing]]:
         """Put readings that follow each other into one message; the order stays."""

@@ -63,13 +63,12 @@ class Timekeeper:
 
     def of_advert(
         self, stream: Stream, seq: int, heard_ms: int, moment: Moment, *, repeated: bool
-    ) -> dict[str, Any]:
-        """Return the columns that say when a reading was made that was just heard."""
+    ) -> Span:
+        """Return when a reading was made that was just heard."""
         timeline = self._ledger.contacts.of(stream)
         timeline.heard(seq, moment.boot_id, heard_ms)
         age_ms = self._age_ms + self._late_ms(heard_ms)
-        span = timeline.advert(seq, moment.boot_id, heard_ms, age_ms, repeated=repeated)
-        return _columns(span, moment)
+        return timeline.advert(seq, moment.boot_id, heard_ms, age_ms, repeated=repeated)
 
     def beat(self) -> None:
         """Say that the event loop runs; to be called every BEAT_MS.
@@ -94,8 +93,8 @@ class Timekeeper:
             late_ms = max(late_ms, heard_ms - self._beat_ms)
         return late_ms
 
-    def of_record(self, stream: Stream, row: Any, moment: Moment) -> dict[str, Any]:
-        """Return the columns that say when a record was made that was just fetched."""
+    def of_record(self, stream: Stream, row: Any, moment: Moment) -> Span:
+        """Return when a record was made that was just fetched."""
         timeline = self._ledger.contacts.of(stream)
         before = timeline.contradictions
         span = timeline.place(
@@ -106,7 +105,7 @@ class Timekeeper:
         )
         if timeline.contradictions != before:
             self._ledger.count("record contradicts its node's clock", stream.node.node_no)
-        return _columns(span, moment)
+        return span
 
     def look(self) -> None:
         """Anchor the wall clock if it gives cause; to be called now and then."""
@@ -117,12 +116,3 @@ class Timekeeper:
     def keep_contacts(self, *, at_once: bool = False) -> None:
         """Let the next batch hold the contacts, if an hour is over or the process is to end."""
         self._ledger.keep_contacts(self._clock.now(), at_once=at_once)
-
-
-def _columns(span: Span, moment: Moment) -> dict[str, Any]:
-    return {
-        "t_boot_id": None if span.boot_id == moment.boot_id else span.boot_id,
-        "t_min_ms": span.t_min_ms,
-        "t_ms": span.t_ms,
-        "t_max_ms": span.t_max_ms,
-    }

@@ -23,6 +23,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+import msgspec
+
 # A bin counts its sleep by the ESP32's 150 kHz RC oscillator, calibrated at each wake. Users
 # report +23 s an hour (0.6 %), 20 minutes in 15 hours (2.2 %, espressif/arduino-esp32 issue 7084)
 # and over half an hour in 10 (5 %, esp32.com); this is twice the worst.
@@ -57,8 +59,7 @@ class Contact:
     answered_ms: int
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """What a record says of its time."""
 
     seq: int
@@ -66,8 +67,7 @@ class Stamp:
     uptime_s: int
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(msgspec.Struct, frozen=True, gc=False):
     """A reading was made from t_min_ms to t_max_ms of this boot, probably at t_ms; None: open."""
 
     boot_id: str

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-from kerb_gateway.model import Origin
+from kerb_gateway.model import Origin, Reading
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_wire.words import FAULT_CYCLING, FAULT_LAMP_FAILURE
 from parts import EPOCH, LAMP_ID, TOPICS
 
-TIME = {"boot_id": "b", "boottime_ms": 1, "wall_ms": None, "wall_quality": "none"}
+ARRIVAL = ("b", 1, None, "none")
+MADE = (None, None, None, 1)
 
 
 def test_a_lamps_faults_are_a_number_and_words() -> None:
@@ -18,8 +19,8 @@ def test_a_lamps_faults_are_a_number_and_words() -> None:
         (0, []),
         (FAULT_LAMP_FAILURE | FAULT_CYCLING, ["lamp_failure", "cycling"]),
     ):
-        fields = TIME | {"seq": 3, "kind": "lamp", "faults": faults, "event": "fault"}
-        topic, payload = payloads.reading(Origin(LAMP_ID, EPOCH), fields, 9)
+        reading = Reading(1, 1, 3, "lamp", *ARRIVAL, *MADE, event="fault", faults=faults)
+        topic, payload = payloads.reading(Origin(LAMP_ID, EPOCH), reading, 9)
         message = json.loads(payload)
         assert topic == TOPICS.of(LAMP_ID, "reading")
         assert (message["faults"], message["fault_names"]) == (faults, names)

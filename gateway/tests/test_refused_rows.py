@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from kerb_gateway.burial import Burial
 from kerb_gateway.errors import StoreError, StoreFull
@@ -165,7 +166,7 @@ def test_a_row_is_declared_lost_once_though_its_burial_is_cancelled(tmp_path: Pa
         burial = Burial(parts.ledger, parts.ingest.commit)
         (pages,) = await parts.column("pragma page_count")
         await parts.store.query(f"pragma max_page_count = {pages}")
-        big = first._replace(payload=bytes(100_000))
+        big = msgspec.structs.replace(first, payload=bytes(100_000))
         for _ in range(2):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):

@@ -33,7 +33,7 @@ MUTANTS = [
            "if self._unacked >= self._part.window:", "if False:",
            f"{NODES_MQTT}::test_the_window_bounds_what_waits_and_a_full_one_commits"),
     Mutant("a Wi-Fi node that sends falls silent", "gateway/kerb_gateway/links/nodes_mqtt.py",
-           "                self._ingest.contact(stream)\n", "                pass\n",
+           ", contact=True)", ")",
            f"{NODES_MQTT}::{TAIL}"),
     Mutant("a recorded bundle takes a tail back", "gateway/kerb_gateway/links/nodes_mqtt.py",
            "epoch, 0, contact=False)", "epoch, 0)", f"{NODES_MQTT}::{TAIL}"),

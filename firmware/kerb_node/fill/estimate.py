@@ -57,7 +57,7 @@ def densest(values_mm):
 
 
 def _summary(values_mm):
-    """Return (mean, sigma_mm): of a single value, which says nothing of its scatter, the widest."""
+    """Return (mean, sigma_mm); a single value says nothing of its scatter: the widest."""
     mean = sum(values_mm) / len(values_mm)
     if len(values_mm) < 2:
         return mean, SIGMA_MAX_MM

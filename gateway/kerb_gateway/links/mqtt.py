@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import msgspec
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -36,7 +37,7 @@ _REFUSED = 0x80
 Log = Callable[..., Any]
 
 
-class Arrived(NamedTuple):
+class Arrived(msgspec.Struct, frozen=True, gc=False):
     """A message; `connection` tells which connection its `mid` (0: QoS 0) belongs to."""
 
     topic: str
@@ -61,7 +62,7 @@ class BufferedSocket:
             self._in, self._at = self._inner.recv(_READ_BYTES), 0
         piece = self._in[self._at : self._at + size]
         self._at += len(piece)
-        return bytes(piece)
+        return piece
 
     def pending(self) -> int:
         """Return how many bytes were read and not yet taken."""
@@ -306,8 +307,12 @@ class LocalBroker:
             self._watch()
             asyncio.get_running_loop().call_soon(self._read)  # the buffer may hold some
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Leave a retained message; its next version replaces one that is lost (QoS 0)."""
+    def publish(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """Leave retained messages, each (topic, payload), together.
+
+        The next version of one replaces one that is lost (QoS 0).
+        """
         if self._client is not None:
-            self._client.publish(topic, payload, qos=0, retain=True)
+            for topic, payload in messages:
+                self._client.publish(topic, payload, qos=0, retain=True)
             self._write()

@@ -14,13 +14,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from kerb_wire import bundle, records
 from kerb_wire.errors import MIC, RemoteFault
 
 from kerb_gateway.crypto import Decrypt, Ecb, ccm_opener, new_ecb
-from kerb_gateway.ingest import ACCEPTED, FILLED, Ingest
+from kerb_gateway.ingest import Ingest
 from kerb_gateway.links.mqtt import Arrived, LocalBroker
 from kerb_gateway.model import Node, Stream
 
@@ -43,7 +44,17 @@ class _Origin:
     ack_ecb: Ecb
 
 
-class _Waiting(NamedTuple):
+class _Opened(msgspec.Struct, frozen=True, gc=False):
+    """A bundle that is its node's; origin None: the first of its epoch."""
+
+    node: Node
+    epoch: int
+    decrypt: Decrypt
+    origin: _Origin | None
+    packed: list[bytes]
+
+
+class _Waiting(msgspec.Struct, frozen=True, gc=False):
     """A message that waits for its COMMIT; origin None: it was refused."""
 
     durable_at: int
@@ -63,7 +74,7 @@ class NodesMqtt:
         self._log = log
         self._nodes = {bundle.up_topic(node.node_id): node for node in nodes}
         self._hurry_at = max(1, window // 2)
-        self._origins: dict[tuple[str, int], _Origin] = {}
+        self._origins: dict[tuple[int, int], _Origin] = {}  # by node_no and epoch
         self._waiting: deque[_Waiting] = deque()
         self._answers: dict[str, tuple[_Origin, int]] = {}
         self._answer_due: asyncio.TimerHandle | None = None
@@ -92,19 +103,16 @@ class NodesMqtt:
             if opened is None:
                 self._waiting.append(_Waiting(0, message, None, 0))
                 continue
-            node, epoch, decrypt, packed = opened
-            origin = self._origins.get((node.node_id, epoch))
-            if origin is None:
-                origin = await self._begin(node, epoch, decrypt)
-            self._store(origin.stream, packed)
+            origin = opened.origin or await self._begin(opened)
+            self._store(origin.stream, opened.packed)
             seq = origin.stream.accounted_seq()
             self._waiting.append(_Waiting(self._ingest.durable_at, message, origin, seq))
         if len(self._waiting) >= self._hurry_at:
             self._ingest.hurry()
         self._release()
 
-    def _open(self, message: Arrived) -> tuple[Node, int, Decrypt, list[bytes]] | None:
-        """Return a bundle's node, epoch, key and records; None if it is refused, and counted."""
+    def _open(self, message: Arrived) -> _Opened | None:
+        """Return what a bundle holds; None if it is refused, and counted."""
         node = self._nodes.get(message.topic)
         if node is None:
             self._ingest.count("message of an unknown node")
@@ -114,9 +122,10 @@ class NodesMqtt:
             return None
         try:
             epoch = bundle.epoch_of(message.payload)
-            origin = self._origins.get((node.node_id, epoch))
+            origin = self._origins.get((node.node_no, epoch))
             decrypt = self._opener(node, epoch) if origin is None else origin.decrypt
-            return node, epoch, decrypt, bundle.open_with(decrypt, message.payload)
+            packed = bundle.open_with(decrypt, message.payload)
+            return _Opened(node, epoch, decrypt, origin, packed)
         except RemoteFault as fault:
             wrong = fault.reason == MIC
             name = "message with a wrong MIC" if wrong else "malformed message"
@@ -127,22 +136,22 @@ class NodesMqtt:
         """Return what opens an epoch's bundles; kept only once one of them was right."""
         return ccm_opener(bundle.bundle_key(new_ecb, node.root_key, epoch), bundle.TAG_BYTES)
 
-    async def _begin(self, node: Node, epoch: int, decrypt: Decrypt) -> _Origin:
+    async def _begin(self, opened: _Opened) -> _Origin:
+        node, epoch = opened.node, opened.epoch
         stream = await self._ingest.epoch(node, epoch, 0, contact=False)
         ack_ecb = new_ecb(bundle.ack_key(new_ecb, node.root_key, epoch))
-        origin = self._origins[(node.node_id, epoch)] = _Origin(stream, decrypt, ack_ecb)
+        origin = _Origin(stream, opened.decrypt, ack_ecb)
+        self._origins[(node.node_no, epoch)] = origin
         self._log("epoch heard", node=node.node_id, epoch=epoch, last_seq=stream.last_seq)
         return origin
 
     def _store(self, stream: Stream, packed: list[bytes]) -> None:
         for one in packed:
             try:
-                kind = self._ingest.record(stream, one, via="mqtt", auth="mic")
+                self._ingest.record(stream, one, via="mqtt", auth="mic", contact=True)
             except RemoteFault:  # of the node itself, newer than this gateway: its number is a gap
                 self._ingest.count("malformed record", stream.node.node_no)
                 continue
-            if kind in (ACCEPTED, FILLED):
-                self._ingest.contact(stream)
             if records.event_of(one):
                 self._ingest.hurry()
 
@@ -172,7 +181,8 @@ class NodesMqtt:
         if not self._broker.connected:
             self._answer_in(_ANSWER_AGAIN_S)
             return
-        for node_id, (origin, seq) in self._answers.items():
-            answer = bundle.seal_ack(origin.ack_ecb, origin.stream.epoch, seq)
-            self._broker.publish(bundle.ack_topic(node_id), answer)
+        self._broker.publish(
+            (bundle.ack_topic(node_id), bundle.seal_ack(origin.ack_ecb, origin.stream.epoch, seq))
+            for node_id, (origin, seq) in self._answers.items()
+        )
         self._answers.clear()

@@ -10,47 +10,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerb_gateway.model import Origin, Stream
+import msgspec
+
+from kerb_gateway.model import Origin, Reading, Stream
 from kerb_gateway.store.database import Many, Operation
 
-READING_COLUMNS = (
-    "reading_no",
-    "stream_no",
-    "seq",
-    "kind",
-    "record",
-    "distance_mm",
-    "sigma_mm",
-    "quality",
-    "temperature_dc",
-    "battery_pct",
-    "event",
-    "flags",
-    "backlog",
-    "fill_pct",
-    "level_pct",
-    "reason",
-    "faults",
-    "outcome",
-    "burn_min",
-    "command_no",
-    "boot_no",
-    "uptime_s",
-    "via",
-    "auth",
-    "boot_id",
-    "boottime_ms",
-    "wall_ms",
-    "wall_quality",
-    "digest",
-    "t_boot_id",
-    "t_min_ms",
-    "t_ms",
-    "t_max_ms",
-)
 _INSERT_READING = (
-    f"insert into readings ({', '.join(READING_COLUMNS)}) "
-    f"values ({', '.join('?' * len(READING_COLUMNS))})"
+    f"insert into readings ({', '.join(Reading.__struct_fields__)}) "
+    f"values ({', '.join('?' * len(Reading.__struct_fields__))})"
 )
 _INSERT_OUTBOX = "insert into outbox (outbox_no, kind, row_no, topic, payload) values (?,?,?,?,?)"
 _COUNT = (
@@ -67,9 +34,9 @@ class Batch:
     """What one transaction will hold, as it grows."""
 
     operations: list[Operation] = field(default_factory=list)
-    readings: list[list[Any]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     outbox: list[list[Any]] = field(default_factory=list)
-    content: dict[int, tuple[Origin, dict[str, Any]]] = field(default_factory=dict)
+    content: dict[int, tuple[Origin, Reading]] = field(default_factory=dict)
     touched: dict[int, Stream] = field(default_factory=dict)
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     written: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
@@ -95,7 +62,9 @@ class Batch:
         """Return what writes it."""
         operations = list(self.operations)
         if self.readings:
-            operations.append(Many(_INSERT_READING, list(self.readings)))
+            # Made where they are bound, in the store's thread.
+            readings = map(msgspec.structs.astuple, self.readings)
+            operations.append(Many(_INSERT_READING, readings))
         if self.outbox:
             operations.append(Many(_INSERT_OUTBOX, list(self.outbox)))
         if self.touched:

@@ -13,7 +13,7 @@ from typing import Any
 from kerb_gateway.clock import Moment
 from kerb_gateway.errors import StoreError
 from kerb_gateway.model import RECENT_DIGESTS, Gap, Loss, Node, Origin, Payloads, Reading, Stream
-from kerb_gateway.store.batch import READING_COLUMNS, Batch
+from kerb_gateway.store.batch import Batch
 from kerb_gateway.store.clock_anchors import ClockAnchors
 from kerb_gateway.store.contacts import Contacts
 from kerb_gateway.store.database import Operation, Store
@@ -36,7 +36,7 @@ class Ledger:
         self._batch = Batch()
         self._next_outbox = 1
         self._next_stream = 1
-        self._next_reading = 1
+        self.next_reading_no = 1
         self._next_loss = 1
         self._wrong: dict[int, int] = {}
         self.streams: dict[tuple[str, int], Stream] = {}
@@ -112,7 +112,7 @@ class Ledger:
     async def _load_numbers(self) -> None:
         """Go on after the highest number of each kind that was ever used."""
         for table, key, attribute in (
-            ("readings", "reading_no", "_next_reading"),
+            ("readings", "reading_no", "next_reading_no"),
             ("losses", "loss_no", "_next_loss"),
         ):
             rows = await self._store.query(f"select coalesce(max({key}), 0) from {table}")
@@ -158,22 +158,15 @@ class Ledger:
         """Note that a stream's watermark, counts or gaps have changed."""
         self._batch.touched[stream.stream_no] = stream
 
-    def add_reading(self, reading: Reading, moment: Moment) -> None:
-        """Append a reading and its outbox row; its fields are completed in place."""
-        self._know_boot(moment.boot_id)
-        fields = reading.fields
-        fields["reading_no"] = self._next_reading
-        fields["stream_no"] = reading.stream.stream_no
-        fields["seq"], fields["kind"] = reading.seq, reading.kind
-        fields["boot_id"], fields["boottime_ms"] = moment.boot_id, moment.boottime_ms
-        fields["wall_ms"], fields["wall_quality"] = moment.wall_ms, moment.quality
-        fields["digest"] = reading.digest
-        self._batch.readings.append(list(map(fields.get, READING_COLUMNS)))
-        self._batch.content[self._next_outbox] = (reading.stream.origin, fields)
-        self._send(READING, self._next_reading)
-        self._next_reading += 1
-        reading.stream.stored += 1
-        self.touch(reading.stream)
+    def add_reading(self, stream: Stream, reading: Reading) -> None:
+        """Append a reading, whose number is next_reading_no, and its outbox row."""
+        self._know_boot(reading.boot_id)
+        self._batch.readings.append(reading)
+        self._batch.content[self._next_outbox] = (stream.origin, reading)
+        self._send(READING, reading.reading_no)
+        self.next_reading_no = reading.reading_no + 1
+        stream.stored += 1
+        self.touch(stream)
 
     def add_loss(self, loss: Loss, moment: Moment) -> None:
         """Append a loss and its outbox row."""

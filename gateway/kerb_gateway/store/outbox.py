@@ -10,18 +10,26 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from kerb_gateway.model import Origin, Payloads
+from kerb_gateway.model import Origin, Payloads, Reading
 from kerb_gateway.store.database import Operation, Store
 from kerb_gateway.store.fresh import Fresh
 
 READING = "reading"
 LOSS = "loss"
 MESSAGE = "message"
-_TABLES = {READING: ("readings", "reading_no"), LOSS: ("losses", "loss_no")}
+_READINGS = (
+    f"select n.node_id, s.epoch, {', '.join(f't.{name}' for name in Reading.__struct_fields__)} "
+    "from readings t join streams s using (stream_no) join nodes n using (node_no) "
+    "where t.reading_no in"
+)
+_LOSSES = (
+    "select n.node_id, s.epoch, t.* from losses t "
+    "join streams s using (stream_no) join nodes n using (node_no) where t.loss_no in"
+)
 # What the broker refused for good is not sent again from its old row, whatever became of it.
 NO_LETTER = (
     "outbox_no not in (select outbox_no from dead_letters) "
@@ -30,7 +38,7 @@ NO_LETTER = (
 MARK_ROWS = 500  # so many ended rows are worth a transaction of their own
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """One message on its way to the broker."""
 
     outbox_no: int
@@ -40,7 +48,7 @@ class Outgoing(NamedTuple):
     row_no: int | None = None  # of the reading
 
 
-_NamedRows = dict[str, dict[int, tuple[Origin, dict[str, Any]]]]
+_NamedRows = dict[str, dict[int, tuple[Origin, Any]]]  # a Reading, or a loss's columns
 
 
 class _Named(msgspec.Struct):
@@ -84,6 +92,10 @@ def dead_letter(message: Outgoing, reason: str) -> Operation:
             message.row_no,
         ],
     )
+
+
+def _marks(numbers: Sequence[int]) -> str:
+    return ",".join("?" * len(numbers))
 
 
 class Outbox:
@@ -161,16 +173,16 @@ class Outbox:
         for done_no, gw_epoch in self._before:
             if message.outbox_no <= done_no:
                 payload = self._payloads.of_epoch(message.payload, gw_epoch)
-                return message._replace(payload=payload)
+                return msgspec.structs.replace(message, payload=payload)
         return message
 
     async def _all_named(self, rows: list[tuple[Any, ...]]) -> _NamedRows:
-        return {kind: await self._named(kind, rows) for kind in _TABLES}
+        return {READING: await self._readings(rows), LOSS: await self._losses(rows)}
 
     def committed(self, rows: Sequence[Sequence[Any]], content: Mapping[int, Any]) -> None:
         """Keep rows that are on disk by now, if all before them are in the publisher's hands.
 
-        content: (origin, columns) of the rows that name a reading, by their outbox_no.
+        content: (origin, reading) of the rows that name a reading, by their outbox_no.
         """
         if rows and rows[0][0] == self.in_hand + 1 and self._fresh.keep(rows, content):
             self.in_hand = int(rows[-1][0])
@@ -191,25 +203,30 @@ class Outbox:
                 messages.append(message)
         return messages
 
-    def _of_reading(self, outbox_no: int, origin: Origin, fields: dict[str, Any]) -> Outgoing:
-        topic, payload = self._payloads.reading(origin, fields, outbox_no)
-        return Outgoing(outbox_no, topic, payload, (origin, fields["seq"]), fields["reading_no"])
+    def _of_reading(self, outbox_no: int, origin: Origin, reading: Reading) -> Outgoing:
+        topic, payload = self._payloads.reading(origin, reading, outbox_no)
+        return Outgoing(outbox_no, topic, payload, (origin, reading.seq), reading.reading_no)
 
-    async def _named(
-        self, kind: str, rows: list[tuple[Any, ...]]
-    ) -> dict[int, tuple[Origin, dict[str, Any]]]:
-        """Return row_no -> (origin, columns) of the rows of one kind."""
-        numbers = [row[2] for row in rows if row[1] == kind]
+    async def _readings(self, rows: list[tuple[Any, ...]]) -> dict[int, tuple[Origin, Reading]]:
+        """Return the readings that rows name, each with its origin, by their number."""
+        numbers = [row[2] for row in rows if row[1] == READING]
         if not numbers:
             return {}
-        table, key = _TABLES[kind]
-        found = await self._store.rows(
-            f"select n.node_id, s.epoch, t.* from {table} t join streams s using (stream_no) "
-            f"join nodes n using (node_no) where t.{key} in ({','.join('?' * len(numbers))})",
-            numbers,
-        )
+        found = await self._store.query(f"{_READINGS} ({_marks(numbers)})", numbers)
+        readings = [(Origin(node_id, epoch), Reading(*row)) for node_id, epoch, *row in found]
+        return {reading.reading_no: (origin, reading) for origin, reading in readings}
+
+    async def _losses(
+        self, rows: list[tuple[Any, ...]]
+    ) -> dict[int, tuple[Origin, dict[str, Any]]]:
+        """Return the columns of the losses that rows name, each with its origin, by number."""
+        numbers = [row[2] for row in rows if row[1] == LOSS]
+        if not numbers:
+            return {}
+        found = await self._store.rows(f"{_LOSSES} ({_marks(numbers)})", numbers)
         return {
-            fields[key]: (Origin(fields["node_id"], fields["epoch"]), fields) for fields in found
+            fields["loss_no"]: (Origin(fields["node_id"], fields["epoch"]), fields)
+            for fields in found
         }
 
     def _message(self, row: tuple[Any, ...], named: _NamedRows) -> Outgoing | None:
@@ -225,10 +242,10 @@ class Outbox:
                 if payload is None
                 else Outgoing(outbox_no, topic, payload, reading_in(payload), row_no)
             )
-        origin, fields = named[kind][row_no]
+        origin, content = named[kind][row_no]
         if kind == READING:
-            return self._of_reading(outbox_no, origin, fields)
-        topic, payload = self._payloads.loss(origin, fields)
+            return self._of_reading(outbox_no, origin, content)
+        topic, payload = self._payloads.loss(origin, content)
         return Outgoing(outbox_no, topic, self._payloads.numbered(payload, outbox_no))
 
     # --- the mark ---

@@ -25,7 +25,7 @@ _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configura
 </busconfig>
 """
 _START_S = 5.0
-_NAME_MAX_BYTES = 100  # unix(7): sun_path has 108, and dbus-daemon adds to it
+_NAME_MAX_BYTES = 99  # unix(7): sun_path has 108; dbus-daemon takes 99 ("Socket name too long")
 
 
 class DbusDaemon:

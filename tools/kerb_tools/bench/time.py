@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerb_gateway.model import Node, Stream
+from kerb_gateway.model import Node, Reading, Stream
 from kerb_gateway.store.clock_anchors import ClockAnchors
 from kerb_gateway.store.contacts import Contacts
 from kerb_gateway.timeline import (
@@ -45,7 +45,7 @@ class Row:
 
     made: Made
     machine: Machine  # of its arrival
-    fields: dict[str, Any]
+    reading: Reading
     sent: dict[str, Any]
     how: str
 
@@ -229,17 +229,12 @@ class Life:
     def _store(self, machine: Machine, made: Made, at_ms: float, span: Span, how: str) -> None:
         self._waiting.remove(made)
         moment = machine.moment(at_ms)
-        fields = {
-            "boot_id": moment.boot_id,
-            "boottime_ms": moment.boottime_ms,
-            "wall_ms": moment.wall_ms,
-            "wall_quality": moment.quality,
-            "t_boot_id": None if span.boot_id == moment.boot_id else span.boot_id,
-            "t_min_ms": span.t_min_ms,
-            "t_ms": span.t_ms,
-            "t_max_ms": span.t_max_ms,
-        }
-        row = Row(made, machine, fields, time_of(fields, self._anchors), how)
+        axis = None if span.boot_id == moment.boot_id else span.boot_id
+        kind = "lamp" if self._role == "lamp" else "fill"
+        arrival = (moment.boot_id, moment.boottime_ms, moment.wall_ms, moment.quality)
+        times = (axis, span.t_min_ms, span.t_ms, span.t_max_ms)
+        reading = Reading(0, 1, made.seq, kind, *arrival, *times)
+        row = Row(made, machine, reading, time_of(reading, self._anchors), how)
         self._rows.append(row)
         self._newest_seq = max(self._newest_seq, made.seq)
 
@@ -250,7 +245,7 @@ class Life:
         for row in self._rows:
             judged.counts["readings"] += 1
             judged.counts[row.how] += 1
-            final = time_of(row.fields, self._anchors)
+            final = time_of(row.reading, self._anchors)
             judged.counts[final["quality"]] += 1
             axis = next(one for one in self._machines if one.boot_id == _axis(final))
             truth_ms = axis.boottime.at(row.made.measured_ms)

@@ -66,6 +66,6 @@ class Journal:
     def append(self, line: Line) -> None:
         """Keep a job's outcome."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        row = {"tree": self._tree, "seed": line.seed, "took_s": round(line.took_s, 2)}
+        row = {"tree": self._tree, "seed": line.seed, "took_s": line.took_s}
         with self._path.open("a") as file:
             file.write(json.dumps(row | {"outcome": line.outcome.table()}) + "\n")

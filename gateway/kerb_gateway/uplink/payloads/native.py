@@ -11,27 +11,63 @@ from typing import Any
 import msgspec
 from kerb_wire.words import fault_names
 
-from kerb_gateway.model import Origin
+from kerb_gateway.model import Origin, Reading
 from kerb_gateway.uplink.payloads.times import UNKNOWN, time_of
 from kerb_gateway.uplink.topics import EVENT, READING, RESULT, Topics
 
-_FILL = (
-    "distance_mm",
-    "sigma_mm",
-    "quality",
-    "temperature_c",
-    "battery_pct",
-    "fill_pct",
-    "event",
-    "flags",
-    "backlog",
-)
-_LAMP = ("level_pct", "reason", "faults", "outcome", "burn_min", "command_no", "event")
-_COMMON = ("boot_no", "uptime_s", "via", "auth")
-_FILL_NAMES, _LAMP_NAMES = _FILL + _COMMON, _LAMP + _COMMON
-
 GATEWAY = "gateway"  # in the place of a node: what concerns no single one
 _encode = msgspec.json.Encoder().encode
+
+
+class _Fill(msgspec.Struct, gc=False):
+    """A bin's reading upstream: these names, in this order."""
+
+    id: str
+    node: str
+    epoch: int
+    seq: int
+    kind: str
+    gw_epoch: str
+    outbox_no: int
+    distance_mm: int | None
+    sigma_mm: int | None
+    quality: str | None
+    temperature_c: float | None
+    battery_pct: int | None
+    fill_pct: float | None
+    event: str | None
+    flags: int | None
+    backlog: int | None
+    boot_no: int | None
+    uptime_s: int | None
+    via: str | None
+    auth: str | None
+    time: dict[str, Any]
+
+
+class _Lamp(msgspec.Struct, gc=False):
+    """A lamp's reading upstream."""
+
+    id: str
+    node: str
+    epoch: int
+    seq: int
+    kind: str
+    gw_epoch: str
+    outbox_no: int
+    level_pct: int | None
+    reason: str | None
+    faults: int | None
+    outcome: str | None
+    burn_min: int | None
+    command_no: int | None
+    event: str | None
+    boot_no: int | None
+    uptime_s: int | None
+    via: str | None
+    auth: str | None
+    fault_names: list[str]
+    time: dict[str, Any]
 
 
 class NativePayloads:
@@ -42,26 +78,61 @@ class NativePayloads:
         self._gw_epoch = gw_epoch
         self.offsets = UNKNOWN  # set once the store has loaded what is known of wall time
 
-    def reading(self, origin: Origin, fields: dict[str, Any], outbox_no: int) -> tuple[str, bytes]:
-        node, seq, kind = origin.node_id, fields["seq"], fields["kind"]
-        message: dict[str, Any] = {
-            "id": f"{node}/{origin.epoch}/{seq}",
-            "node": node,
-            "epoch": origin.epoch,
-            "seq": seq,
-            "kind": kind,
-            "gw_epoch": self._gw_epoch,
-            "outbox_no": outbox_no,
-        }
-        names = _FILL_NAMES if kind == "fill" else _LAMP_NAMES
-        message.update(zip(names, map(fields.get, names)))
-        if kind == "fill":
-            tenths = fields["temperature_dc"]
-            message["temperature_c"] = None if tenths is None else tenths / 10
-        else:
-            message["fault_names"] = fault_names(fields["faults"])
-        message["time"] = time_of(fields, self.offsets)
-        return self._topics.of(node, READING), _encode(message)
+    def reading(self, origin: Origin, reading: Reading, outbox_no: int) -> tuple[str, bytes]:
+        make = self._fill if reading.kind == "fill" else self._lamp
+        node = origin.node_id
+        id_ = f"{node}/{origin.epoch}/{reading.seq}"
+        return self._topics.of(node, READING), _encode(make(id_, origin, reading, outbox_no))
+
+    def _fill(self, id_: str, origin: Origin, reading: Reading, outbox_no: int) -> _Fill:
+        tenths = reading.temperature_dc
+        return _Fill(  # by position: by name it takes longer than the rest of the way out
+            id_,
+            origin.node_id,
+            origin.epoch,
+            reading.seq,
+            reading.kind,
+            self._gw_epoch,
+            outbox_no,
+            reading.distance_mm,
+            reading.sigma_mm,
+            reading.quality,
+            None if tenths is None else tenths / 10,
+            reading.battery_pct,
+            reading.fill_pct,
+            reading.event,
+            reading.flags,
+            reading.backlog,
+            reading.boot_no,
+            reading.uptime_s,
+            reading.via,
+            reading.auth,
+            time_of(reading, self.offsets),
+        )
+
+    def _lamp(self, id_: str, origin: Origin, reading: Reading, outbox_no: int) -> _Lamp:
+        return _Lamp(
+            id_,
+            origin.node_id,
+            origin.epoch,
+            reading.seq,
+            reading.kind,
+            self._gw_epoch,
+            outbox_no,
+            reading.level_pct,
+            reading.reason,
+            reading.faults,
+            reading.outcome,
+            reading.burn_min,
+            reading.command_no,
+            reading.event,
+            reading.boot_no,
+            reading.uptime_s,
+            reading.via,
+            reading.auth,
+            fault_names(reading.faults or 0),
+            time_of(reading, self.offsets),
+        )
 
     def loss(self, origin: Origin, fields: dict[str, Any]) -> tuple[str, bytes]:
         last = fields["last_seq"]

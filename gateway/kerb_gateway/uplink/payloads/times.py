@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from kerb_gateway.anchor import NONE, NTP, Offset, drifted_ms
 from kerb_gateway.clock import NTP_ERROR_MS
+from kerb_gateway.model import Reading
 
 
 class Offsets(Protocol):
@@ -26,20 +27,20 @@ class _Unknown:
 UNKNOWN: Offsets = _Unknown()
 
 
-def time_of(fields: dict[str, Any], offsets: Offsets) -> dict[str, Any]:
-    """Return a reading's time; fields: the columns of its row."""
-    boot_id = fields["boot_id"]
-    axis = fields.get("t_boot_id") or boot_id
-    span = (fields.get("t_min_ms"), fields.get("t_ms"), fields.get("t_max_ms"))
-    if fields["wall_quality"] == NTP and axis == boot_id:
-        quality, utc = NTP, _by_arrival(fields["boottime_ms"], fields["wall_ms"], span)
+def time_of(reading: Reading, offsets: Offsets) -> dict[str, Any]:
+    """Return a reading's time."""
+    boot_id, boottime_ms, wall_ms = reading.boot_id, reading.boottime_ms, reading.wall_ms
+    axis = reading.t_boot_id or boot_id
+    span = (reading.t_min_ms, reading.t_ms, reading.t_max_ms)
+    if reading.wall_quality == NTP and wall_ms is not None and axis == boot_id:
+        quality, utc = NTP, _by_arrival(boottime_ms, wall_ms, span)
     else:
-        quality, utc = _by_anchor(axis, fields["boottime_ms"], span, offsets)
+        quality, utc = _by_anchor(axis, boottime_ms, span, offsets)
     time = {
         "boot_id": boot_id,
-        "boottime_ms": fields["boottime_ms"],
-        "wall_ms": fields["wall_ms"],
-        "wall_quality": fields["wall_quality"],
+        "boottime_ms": boottime_ms,
+        "wall_ms": wall_ms,
+        "wall_quality": reading.wall_quality,
         "quality": quality,
         "t_min_ms": span[0],
         "t_ms": span[1],
