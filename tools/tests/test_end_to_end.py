@@ -91,10 +91,10 @@ def test_what_a_small_log_overwrote_is_declared_and_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def away(demo: Demo) -> None:
-        await go_away(demo, 9.0)
+        await go_away(demo, 15.0)  # of which each bin needs half to come round
 
     verdict = run_street(
-        tmp_path, bins=2, lamps=0, duration_s=14, during=away, scale=1200.0, bin_settings=SMALL_LOG
+        tmp_path, bins=2, lamps=0, duration_s=20, during=away, scale=1200.0, bin_settings=SMALL_LOG
     )
     assert_accounted(verdict)
     assert losses.main([str(tmp_path / "run"), "--json"]) == 0

@@ -62,9 +62,7 @@ class Batch:
         """Return what writes it."""
         operations = list(self.operations)
         if self.readings:
-            # Made where they are bound, in the store's thread.
-            readings = map(msgspec.structs.astuple, self.readings)
-            operations.append(Many(_INSERT_READING, readings))
+            operations.append(Many(_INSERT_READING, self.readings, msgspec.structs.astuple))
         if self.outbox:
             operations.append(Many(_INSERT_OUTBOX, list(self.outbox)))
         if self.touched:

@@ -26,10 +26,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Many:
-    """One statement over many rows."""
+    """One statement over many rows; bind: makes a row's values, where and when they are bound."""
 
     statement: str
-    rows: Iterable[Sequence[Any]]
+    rows: Sequence[Any]
+    bind: Callable[[Any], Sequence[Any]] | None = None
+
+    def values(self) -> Iterable[Sequence[Any]]:
+        """Return the rows as SQLite takes them; as often as it is asked for."""
+        return self.rows if self.bind is None else map(self.bind, self.rows)
 
 
 Operation = tuple[str, Sequence[Any]] | Many
@@ -171,7 +176,7 @@ class Store:
         try:
             for operation in operations:
                 if isinstance(operation, Many):
-                    connection.executemany(operation.statement, operation.rows)
+                    connection.executemany(operation.statement, operation.values())
                 else:
                     connection.execute(*operation)
             connection.execute("commit")
