@@ -19,6 +19,23 @@ from kerb_wire.limits import JUMP_LIMIT
 from parts import EPOCH, KEY, NODE_ID, Parts, heard, record
 
 
+def test_gaps_are_known_after_a_restart(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        for seq in (1, 5, 9):
+            assert parts.ingest.advert(heard(seq)).kind == ingest.ACCEPTED
+        await parts.ingest.commit()
+        parts = await parts.again()
+        stream = parts.ledger.newest_stream(NODE_ID)
+        assert stream is not None
+        assert stream.gaps == [Gap(2, 4), Gap(6, 8)]
+        assert parts.ingest.advert(heard(3)).kind == ingest.HELD_BACK
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_the_sequence_table(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")

@@ -32,11 +32,6 @@ MUTANTS = [
     Mutant("temperature ignored", "firmware/kerb_node/fill/sound.py",
            "sqrt(1 + temperature_dc / 2731.5)", "sqrt(1 + 150 / 2731.5)",
            f"{HIL_BIN}::test_temperature_is_taken_into_account"),
-    Mutant("a distance between two groups of echoes", "firmware/kerb_node/fill/estimate.py",
-           "    return sorted(values)[(len(values) - 1) // 2]\n",
-           "    ordered, half = sorted(values), len(values) // 2\n"
-           "    return (ordered[half] + ordered[(len(values) - 1) // 2]) / 2\n",
-           "firmware/tests/test_pure_node.py"),
     Mutant("a mean of ghosts", "firmware/kerb_node/fill/estimate.py",
            "        kept = densest(kept)\n", "", "firmware/tests/test_pure_node.py"),
     Mutant("the fullest group is not looked for", "firmware/kerb_node/fill/estimate.py",

@@ -15,7 +15,6 @@ from mutant_tables.places import (
     LETTERS,
     REPLAY,
     RESTORE,
-    STREET,
     TIMEKEEPER,
     TIMELINE,
 )
@@ -75,10 +74,10 @@ MUTANTS = [
            "            return StoreCorrupt(text)",
            "gateway/tests/test_store.py"
            "::test_a_damaged_file_is_put_aside_and_a_new_one_begun"),
-    Mutant("street: gaps forgotten at a restart", "gateway/kerb_gateway/store/ledger.py",
+    Mutant("gaps forgotten at a restart", "gateway/kerb_gateway/store/ledger.py",
            "numbered[stream_no].gaps.append(Gap(first_seq, last_seq))",
            "numbered[stream_no].gaps.clear()",
-           f"{STREET}::test_gateway_killed_at_twenty_random_moments"),
+           "gateway/tests/test_ingest.py::test_gaps_are_known_after_a_restart"),
     Mutant("clock anchor of the wrong boot", "gateway/kerb_gateway/store/clock_anchors.py",
            "Offset(*offset_at(boot.anchors, boottime_ms))",
            "Offset(*offset_at(self.boots[-1].anchors or boot.anchors, boottime_ms))", TIMELINE),
