@@ -5,7 +5,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.kerbstone
-JOBS := 3 # on two cores: most tests wait for a street half of their time
+# On two cores: most tests wait for a street half of their time.
+JOBS := 3
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'

@@ -77,7 +77,7 @@ MUTANTS = [
     Mutant("gaps forgotten at a restart", "gateway/kerb_gateway/store/ledger.py",
            "numbered[stream_no].gaps.append(Gap(first_seq, last_seq))",
            "numbered[stream_no].gaps.clear()",
-           "gateway/tests/test_ingest.py::test_gaps_are_known_after_a_restart"),
+           f"{INGEST}::test_gaps_are_known_after_a_restart"),
     Mutant("clock anchor of the wrong boot", "gateway/kerb_gateway/store/clock_anchors.py",
            "Offset(*offset_at(boot.anchors, boottime_ms))",
            "Offset(*offset_at(self.boots[-1].anchors or boot.anchors, boottime_ms))", TIMELINE),

@@ -19,8 +19,8 @@ GATEWAY = "gateway"  # in the place of a node: what concerns no single one
 _encode = msgspec.json.Encoder().encode
 
 
-class _Fill(msgspec.Struct, gc=False):
-    """A bin's reading upstream: these names, in this order."""
+class _Message(msgspec.Struct, gc=False):
+    """A reading upstream begins with these names, in this order."""
 
     id: str
     node: str
@@ -29,6 +29,11 @@ class _Fill(msgspec.Struct, gc=False):
     kind: str
     gw_epoch: str
     outbox_no: int
+
+
+class _Fill(_Message, gc=False):
+    """A bin's reading upstream."""
+
     distance_mm: int | None
     sigma_mm: int | None
     quality: str | None
@@ -45,16 +50,9 @@ class _Fill(msgspec.Struct, gc=False):
     time: dict[str, Any]
 
 
-class _Lamp(msgspec.Struct, gc=False):
+class _Lamp(_Message, gc=False):
     """A lamp's reading upstream."""
 
-    id: str
-    node: str
-    epoch: int
-    seq: int
-    kind: str
-    gw_epoch: str
-    outbox_no: int
     level_pct: int | None
     reason: str | None
     faults: int | None
