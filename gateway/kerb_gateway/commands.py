@@ -121,22 +121,31 @@ class Commands:
         if floor:  # restored: what was given out after the backup is not in this file
             self._next_no = max(self._next_no, int(floor[0][0]) + 1)
         for row in await self._store.query(
-            "select command_no, command_id, node_no, level_pct, fade_ms, hold_s, boot_id, "
-            "expires_boottime_ms, state from commands where state != 'done' order by command_no"
+            "select command_no, command_id, level_pct, fade_ms, hold_s, boot_id, "
+            "expires_boottime_ms, state, node_no, node_id, role "
+            "from commands join nodes using (node_no) where state != 'done' order by command_no"
         ):
-            node = next((one for one in self._nodes.values() if one.node_no == row[2]), None)
-            if node is None:
-                continue  # the configuration no longer names that lamp
             # Another boot's clock says nothing about this one's: what is left of the life is
             # unknown, so it ends now; a lamp that may have got it still has its time to answer.
-            same_boot = row[6] == self._clock.now().boot_id
-            expires_ms = row[7] if same_boot else self._clock.boottime_ms()
+            same_boot = row[5] == self._clock.now().boot_id
+            expires_ms = row[6] if same_boot else self._clock.boottime_ms()
             # A release before this one stored null for a fade that was given as null.
-            fade_ms = FADE_DEFAULT_MS if row[4] is None else row[4]
-            command = Command(row[0], row[1], node, row[3], fade_ms, row[5], expires_ms)
-            command.sent = row[8] == "sent"
-            command.restored = row[6] == RESTORED_BOOT
+            fade_ms = FADE_DEFAULT_MS if row[3] is None else row[3]
+            node = self._nodes.get(row[9]) or Node(row[8], row[9], row[10], b"")
+            command = Command(row[0], row[1], node, row[2], fade_ms, row[4], expires_ms)
+            command.sent = row[7] == "sent"
+            command.restored = row[5] == RESTORED_BOOT
             self._open.append(command)
+        await self._end_removed()
+
+    async def _end_removed(self) -> None:
+        """Give the commands of lamps that the configuration no longer has here their result."""
+        removed = [command for command in self._open if command.node.bus is None]
+        for command in removed:
+            result = "unreachable" if command.sent else "refused"
+            self._end(command, result, detail="its lamp is no longer in the configuration")
+        if removed:
+            await self._ingest.commit()
 
     def take(self, message: Any, ack: Callable[[Any], None]) -> None:
         """Queue a message; when the queue is full the broker keeps it for us."""

@@ -244,8 +244,11 @@ class Publisher:
             return False
         now_s = asyncio.get_running_loop().time()
         pause_s = self._hold.left_s(now_s)
+        due: list[Outgoing] = []
         while self._later and self._later[0][0] <= now_s:
-            self._again([heapq.heappop(self._later)[2]])
+            due.append(heapq.heappop(self._later)[2])
+        if due:
+            self._again(due)
         crowded = len(self._later) >= _LATER_ROWS
         if self._later and (crowded or self._cursor - self._outbox.done > _AHEAD_ROWS):
             pause_s = max(pause_s, self._later[0][0] - now_s)

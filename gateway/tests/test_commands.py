@@ -16,7 +16,7 @@ from kerb_gateway.errors import LinkError
 from kerb_gateway.model import Node
 from kerb_gateway.store.restore import restore
 from kerb_wire import registers
-from parts import LAMP_ID, TOPICS, HandClock, Parts, log
+from parts import KEY, LAMP_ID, TOPICS, HandClock, Parts, log
 
 APPLIED, EXPIRED = 1, 2
 
@@ -275,6 +275,37 @@ def test_what_another_boot_sent_is_asked_for_until_the_lamp_answers(tmp_path: Pa
         (result,) = await until(parts, commands, ready)
         assert result["result"] == "applied"
         await parts.store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("lamps", [[], [Node(2, LAMP_ID, "lamp", KEY)]])
+def test_commands_of_a_lamp_that_was_taken_away_have_their_result(
+    tmp_path: Path, lamps: list[Node]
+) -> None:
+    """Gone from the configuration, or on no bus any more: what was open ends at the start."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        lamp = LampInMemory()
+        lamp.deaf = True
+        commands = commands_of(parts, lamp)
+        await commands.resume()
+        await commands._accept(Message(payload("sent")))
+        await until(parts, commands, lambda _: lamp.missed > 0)
+        await commands._accept(Message(payload("never sent")))
+        again = await parts.again()
+        again.nodes[1:] = lamps
+        await commands_of(again, lamp).resume()
+        results = [one for one in await again.payloads() if "result" in one]
+        assert [(one["command_id"], one["result"], one["node"]) for one in results] == [
+            ("sent", "unreachable", LAMP_ID),
+            ("never sent", "refused", LAMP_ID),
+        ]
+        await commands_of(again, lamp).resume()
+        assert await again.column("select count(*) from commands where state != 'done'") == [0]
+        assert len([one for one in await again.payloads() if "result" in one]) == 2
+        await again.store.close()
 
     asyncio.run(story())
 
