@@ -136,16 +136,19 @@ class Commands:
             command.sent = row[7] == "sent"
             command.restored = row[5] == RESTORED_BOOT
             self._open.append(command)
-        await self._end_removed()
+        self._end_removed()
 
-    async def _end_removed(self) -> None:
-        """Give the commands of lamps that the configuration no longer has here their result."""
+    def _end_removed(self) -> None:
+        """Give the commands of lamps that the configuration no longer has here their result.
+
+        Nobody waits for the COMMIT: a gateway must also start on a full disk.
+        """
         removed = [command for command in self._open if command.node.bus is None]
         for command in removed:
             result = "unreachable" if command.sent else "refused"
             self._end(command, result, detail="its lamp is no longer in the configuration")
         if removed:
-            await self._ingest.commit()
+            self._ingest.hurry()
 
     def take(self, message: Any, ack: Callable[[Any], None]) -> None:
         """Queue a message; when the queue is full the broker keeps it for us."""

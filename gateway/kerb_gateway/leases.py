@@ -124,11 +124,14 @@ class Leases:
     def speaks_for(self, node: str, now_ms: int) -> bool:
         """Tell whether it falls to this gateway to say that the node is silent.
 
-        Nobody owns a node that nobody hears; then the last that did still answers for it.
+        Nobody owns a node that nobody hears; then the last that did still answers for it, and
+        each that knows it where none ever did.
         """
         state = self._nodes.get(node)
         if state is None or state.taken(now_ms):
             return False
+        if not state.generation:
+            return self._connected and now_ms >= self._listen_until_ms
         return 0 < state.mine == state.generation
 
     def generation(self, node: str) -> int:
@@ -182,7 +185,7 @@ class Leases:
             if claims.run == self._run:
                 self._confirm(claims.number)
             for node, number in claims.generations.items():
-                self.seen(node, number)
+                self._used(node, number)
             return True
         if not self._room_for(gateway, now_ms):
             return False
@@ -219,6 +222,12 @@ class Leases:
         """A generation stands somewhere at the broker: a restored store may not know of it."""
         if (state := self._nodes.get(node)) is not None:
             state.generation = max(state.generation, generation)
+
+    def _used(self, node: str, generation: int) -> None:
+        """This gateway has claimed with that generation, maybe in a life that a restore ended."""
+        self.seen(node, generation)
+        if (state := self._nodes.get(node)) is not None:
+            state.mine = max(state.mine, generation)
 
     def _confirm(self, number: int) -> None:
         """An own message has come back: what it claims is in force, from when it was made."""

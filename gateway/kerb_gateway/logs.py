@@ -40,6 +40,7 @@ WARNINGS = frozenset(
         "no room to remove old rows in: tried again in an hour",
         "sequence numbers do not add up",
         "the database is too large, and giving up readings would not help",
+        "retired with open gaps",
         "session failed",
         "tail unknown",
         "too many wrong MICs",

@@ -10,7 +10,9 @@ The third kind of tail, a new epoch, is ingest's.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from typing import Any
 
 from kerb_gateway.clock import Clock
@@ -22,6 +24,9 @@ _LOOK_S = 60.0
 _LOOKS_A_SILENCE = 8
 _NOTE_S = 3600.0
 _SHORT_S = 1800.0  # a silence that is not worth a row
+_GAPS = "gaps of retired "  # meta: and the node_id; how many numbers were said to be missing
+_RANGE = ("epoch", "first_seq", "last_seq")
+_RANGES_SAID = 64  # of one node's open gaps
 
 Log = Callable[..., Any]
 
@@ -57,11 +62,15 @@ class Tails:
         self._noted: dict[int, int] = {}
 
     async def begin(self) -> None:
-        """Go on with the silences that an earlier process knew; say the tails of retired nodes."""
+        """Go on with the silences that an earlier process knew; say what is open of retired nodes.
+
+        Nobody waits for the COMMIT: a gateway must also start on a full disk.
+        """
         rows = await self._store.query("select stream_no, silent_s from silences")
         self._noted = {stream_no: silent_s for stream_no, silent_s in rows}
         self._before_s = {stream_no: float(silent_s) for stream_no, silent_s in rows}
         await self._retire()
+        await self._say_gaps()
 
     async def run(self) -> None:
         """Look for ever."""
@@ -78,14 +87,22 @@ class Tails:
     def _limit_of(self, node: Node) -> float:
         return self._limit_s if node.silent_after_s is None else node.silent_after_s
 
-    def _newest(self) -> list[Stream]:
-        """Return each node's newest stream, those whose tail stands left out."""
+    def _watched(self) -> list[Stream]:
+        """Return each node's newest stream and its living one, which a recording may have aged.
+
+        Those whose tail stands are left out.
+        """
         newest: dict[str, Stream] = {}
+        living: dict[str, Stream] = {}
+        latest_ms: dict[str, int] = {}
         for stream in self._ledger.streams.values():
-            known = newest.get(stream.node.node_id)
-            if known is None or stream.stream_no > known.stream_no:
-                newest[stream.node.node_id] = stream
-        return [stream for stream in newest.values() if stream.tail_no is None]
+            node_id = stream.node.node_id
+            if node_id not in newest or stream.stream_no > newest[node_id].stream_no:
+                newest[node_id] = stream
+            if stream.contact_ms is not None and stream.contact_ms >= latest_ms.get(node_id, 0):
+                latest_ms[node_id], living[node_id] = stream.contact_ms, stream
+        watched = {one.stream_no: one for one in (*newest.values(), *living.values())}
+        return [stream for stream in watched.values() if stream.tail_no is None]
 
     def silent_s(self, stream: Stream) -> float:
         """Return for how long a stream's node was not heard while a gateway ran."""
@@ -96,7 +113,7 @@ class Tails:
 
     async def look(self) -> None:
         """Say the tail of each node that has been silent for too long."""
-        mine = [stream for stream in self._newest() if self._ours(stream.node.node_id)]
+        mine = [stream for stream in self._watched() if self._ours(stream.node.node_id)]
         silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node)]
         for stream in silent:
             self._open(stream, "silent")
@@ -115,7 +132,7 @@ class Tails:
 
     def note(self) -> None:
         """Let the next commit store the silences that are worth it."""
-        silences = {stream.stream_no: int(self.silent_s(stream)) for stream in self._newest()}
+        silences = {stream.stream_no: int(self.silent_s(stream)) for stream in self._watched()}
         silences = {no: silent_s for no, silent_s in silences.items() if silent_s >= _SHORT_S}
         if silences == self._noted:
             return
@@ -145,5 +162,26 @@ class Tails:
             stream.gaps = [Gap(*row) for row in gaps]
             stream.written_gaps = stream.ranges()
             self._open(stream, "retired")
-        if retired:
-            await self._commit()
+
+    async def _say_gaps(self) -> None:
+        """Say, once, what is missing of nodes that nobody asks any more; they may come back."""
+        rows = await self._store.query(
+            "select node_id, epoch, first_seq, gaps.last_seq from gaps "
+            "join streams using (stream_no) join nodes using (node_no) "
+            "order by node_no, stream_no, first_seq"
+        )
+        said = dict(
+            await self._store.query("select key, value from meta where key like ?", [f"{_GAPS}%"])
+        )
+        configured = {node.node_id for node in self._nodes}
+        retired = [row for row in rows if row[0] not in configured]
+        for node_id, gaps in itertools.groupby(retired, key=itemgetter(0)):
+            ranges = [dict(zip(_RANGE, gap[1:], strict=True)) for gap in gaps]
+            numbers = sum(one["last_seq"] - one["first_seq"] + 1 for one in ranges)
+            if said.get(_GAPS + node_id) == str(numbers):
+                continue
+            alarm = {"what": "retired with open gaps", "numbers": numbers, "gaps": len(ranges)}
+            self._log(alarm["what"], node=node_id, numbers=numbers, gaps=len(ranges))
+            self._ledger.add_alarm(node_id, alarm | {"ranges": ranges[:_RANGES_SAID]})
+            row = [_GAPS + node_id, str(numbers)]
+            self._ledger.add(("insert or replace into meta values (?,?)", row))

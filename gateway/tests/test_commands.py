@@ -297,6 +297,7 @@ def test_commands_of_a_lamp_that_was_taken_away_have_their_result(
         again = await parts.again()
         again.nodes[1:] = lamps
         await commands_of(again, lamp).resume()
+        await again.ingest.commit()
         results = [one for one in await again.payloads() if "result" in one]
         assert [(one["command_id"], one["result"], one["node"]) for one in results] == [
             ("sent", "unreachable", LAMP_ID),

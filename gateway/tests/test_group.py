@@ -250,7 +250,7 @@ def test_words_on_what_is_not_shared_here_are_counted_and_forgotten(tmp_path: Pa
 
 
 def test_what_no_lease_concerns_has_its_tail_and_is_not_claimed(tmp_path: Path) -> None:
-    """A lamp and a Wi-Fi node fall silent in a group; a BLE node that is not owned does, too."""
+    """A lamp and a Wi-Fi node fall silent in a group, and a BLE node that nobody ever owned."""
 
     async def story() -> None:
         clock = HandClock()
@@ -274,7 +274,7 @@ def test_what_no_lease_concerns_has_its_tail_and_is_not_claimed(tmp_path: Path) 
             group.heard(node.node_id, -40)  # who forges an advert of it makes nobody claim it
         await tails.look()
         said = {one["node"] for one in await parts.payloads() if one["kind"] == "loss"}
-        assert said == {LAMP_ID, wifi_id}
+        assert said == {NODE_ID, LAMP_ID, wifi_id}
         assert group._leases.tick(clock.boottime_ms()) is None
         assert [node for node in (ble, lamp, wifi) if group.owned(node.node_id)] == []
         assert (group.place(NODE_ID), group.place(wifi_id)) == (NOBODY, HERE)

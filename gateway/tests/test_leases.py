@@ -54,6 +54,27 @@ def troubled(seed: int) -> World:
     return world
 
 
+def test_who_speaks_for_a_node_that_nobody_has_ever_owned() -> None:
+    """Each that knows it, once it would have heard of an owner; never one that heard of one."""
+    leases = machine()
+    leases.connected(0, kept=False)
+    assert not leases.speaks_for(NODE, wait_ms(1000) - 1)
+    assert leases.speaks_for(NODE, wait_ms(1000))
+    leases.disconnected(3000)
+    assert not leases.speaks_for(NODE, 3000)
+    leases.connected(4000, kept=False)
+    leases.received("gw2", claims(1), 4500)
+    assert not leases.speaks_for(NODE, 100_000)
+
+
+def test_after_a_restore_the_last_owner_still_speaks() -> None:
+    """Its store has forgotten its last claims; the broker has kept them."""
+    leases = machine(generation=5)
+    leases.connected(0, kept=False)
+    leases.received("gw1", claims(6, run="a life before"), 10)
+    assert leases.speaks_for(NODE, 10)
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_never_two_owners_and_soon_one_again(seed: int) -> None:
     world = troubled(seed)

@@ -349,6 +349,40 @@ def test_nothing_is_restored_under_a_running_gateway(ours: Path) -> None:
     assert "no such file" in command(ours, "restore", str(ours.with_name("no")), status=2)
 
 
+def test_a_command_that_is_taken_along_stays_its_lamps(tmp_path: Path) -> None:
+    """node_no is each file's own: a new card may have numbered the nodes otherwise."""
+    path, copy = tmp_path / "g.sqlite", tmp_path / "copy"
+    ids = [LAMP_ID, NODE_ID, "a4cf12000003"]
+
+    async def live(file: Path, order: list[str], commands: list[list[Any]]) -> None:
+        store = Store(file)
+        await store.open()
+        add = "insert into nodes (node_id, role) values (?,'lamp')"
+        await store.write([(add, [node_id]) for node_id in order])
+        insert = (
+            "insert into commands values (?,?,(select node_no from nodes where node_id = ?),"
+            "40,1000,60,'a boot',99000,?,null)"
+        )
+        await store.write([(insert, row) for row in commands])
+        await store.close()
+
+    asyncio.run(live(copy, ids[:2], [[1, "old", LAMP_ID, "sent"]]))
+    rows_now = [[n, f"for {one}", one, "sent"] for n, one in enumerate(reversed(ids), 7)]
+    rows_now.append([10, "malformed", None, "done"])
+    asyncio.run(live(path, ids[::-1], rows_now))
+    restore.restore(path, copy, {})
+    found = rows(
+        path,
+        "select command_id, node_id, role from commands left join nodes using (node_no) "
+        "order by command_no",
+    )
+    assert found == [
+        ("old", LAMP_ID, "lamp"),
+        *((f"for {one}", one, "lamp") for one in reversed(ids)),
+        ("malformed", None, None),
+    ]
+
+
 def test_the_next_start_says_so(ours: Path) -> None:
     said = json.loads(command(ours, "restore", str(ours.with_name("copy")), "--json"))
 

@@ -11,7 +11,7 @@ from typing import Any
 from kerb_gateway.model import Heard, Node
 from kerb_gateway.store import report
 from kerb_gateway.tails import Tails
-from parts import EPOCH, KEY, LAMP_ID, NODE_ID, HandClock, Parts, heard, log
+from parts import EPOCH, KEY, LAMP_ID, NODE_ID, HandClock, Parts, heard, log, record
 
 _LIMIT_S = 100.0
 
@@ -182,5 +182,87 @@ def test_a_node_may_have_its_own_patience(tmp_path: Path) -> None:
         await watch.later(5)
         assert [one["node"] for one in await parts.payloads()] == [LAMP_ID]
         await watch.close()
+
+    asyncio.run(story())
+
+
+def test_what_is_missing_of_a_retired_node_is_said_once(tmp_path: Path) -> None:
+    """Of all its epochs, also where its silence was said before; again when it is more."""
+
+    async def story() -> None:
+        path = tmp_path / "g.sqlite"
+        watch = await Watch.open(path, HandClock())
+        old = await watch.parts.stream(last_seq=9)
+        old.close(3, 4)
+        watch.parts.ledger.touch(old)
+        await watch.parts.ingest.epoch(watch.parts.nodes[0], EPOCH + 1, 2)
+        await watch.later(100)
+        await watch.close()
+        lamp = Node(2, LAMP_ID, "lamp", KEY)
+
+        async def alarms() -> list[dict[str, Any]]:
+            watch = await Watch.open(path, HandClock(), [lamp])
+            await watch.parts.ingest.commit()
+            said = [one for one in await watch.parts.payloads() if one["kind"] == "alarm"]
+            await watch.close()
+            return [one for one in said if one["what"] == "retired with open gaps"]
+
+        for _ in range(2):
+            (alarm,) = await alarms()
+            assert (alarm["node"], alarm["numbers"], alarm["gaps"]) == (NODE_ID, 9, 3)
+            assert [tuple(one.values()) for one in alarm["ranges"]] == [
+                (EPOCH, 1, 2),
+                (EPOCH, 5, 9),
+                (EPOCH + 1, 1, 2),
+            ]
+        watch = await Watch.open(path, HandClock())
+        await watch.parts.ingest.epoch(watch.parts.nodes[0], EPOCH + 1, 3)
+        await watch.close()
+        assert [one["numbers"] for one in await alarms()] == [9, 10]
+
+    asyncio.run(story())
+
+
+def test_an_epoch_that_only_a_recording_knows_does_not_hide_a_silence(tmp_path: Path) -> None:
+    """A new card, and a recording over Wi-Fi of an epoch before: the node itself goes on, dies."""
+
+    async def story() -> None:
+        watch = await Watch.open(tmp_path / "g.sqlite", HandClock())
+        ingest, node = watch.parts.ingest, watch.parts.nodes[0]
+        living = await watch.parts.stream(last_seq=3)
+        recorded = await ingest.epoch(node, 5, 0, contact=False)
+        assert ingest.record(recorded, record(1), via="mqtt", auth="mic", contact=True)
+        await watch.later(10)
+        assert ingest.record(living, record(4), via="mqtt", auth="mic", contact=True)
+        before = await watch.events()
+        assert before == [("loss", 4, None), ("found", 4, 4)]
+        await watch.later(100)
+        assert sorted((await watch.events())[len(before) :]) == [
+            ("loss", 2, None),
+            ("loss", 5, None),
+        ]
+        await watch.close()
+
+    asyncio.run(story())
+
+
+def test_a_start_does_not_wait_for_a_full_disk(tmp_path: Path) -> None:
+    """A node was taken out, and there is no room to say so: the gateway starts all the same."""
+
+    async def story() -> None:
+        watch = await Watch.open(tmp_path / "g.sqlite", HandClock())
+        await watch.parts.stream(last_seq=9)
+        await watch.close()
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        pages = await parts.column("select page_count from pragma_page_count()")
+        await parts.store.query(f"pragma max_page_count = {pages[0]}")
+        tails = Tails(
+            parts.store, parts.ledger, parts.ingest.commit, parts.clock, log, [],
+            silent_after_s=_LIMIT_S,
+        )  # fmt: skip
+        async with asyncio.timeout(5):
+            await tails.begin()
+        assert parts.ledger.waiting
+        await parts.store.close()
 
     asyncio.run(story())

@@ -40,7 +40,7 @@ MUTANTS = [
            "if same_boot else self._clock.boottime_ms()", "if same_boot else 0",
            f"{COMMANDS}::test_what_another_boot_sent_is_asked_for_until_the_lamp_answers"),
     Mutant("commands of a removed lamp stay open", "gateway/kerb_gateway/commands.py",
-           "await self._end_removed()", "pass",
+           "        self._end_removed()\n", "        pass\n",
            f"{COMMANDS}::test_commands_of_a_lamp_that_was_taken_away_have_their_result"),
     Mutant("command numbers return with a restore", "gateway/kerb_gateway/commands.py",
            "            self._next_no = max(self._next_no, int(floor[0][0]) + 1)\n",

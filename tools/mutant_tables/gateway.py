@@ -20,6 +20,12 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("what a retired node lacks is not said", "gateway/kerb_gateway/tails.py",
+           "await self._say_gaps()", "pass",
+           f"{TAILS}::test_what_is_missing_of_a_retired_node_is_said_once"),
+    Mutant("a recording's epoch hides the living one", "gateway/kerb_gateway/tails.py",
+           "(*newest.values(), *living.values())", "newest.values()",
+           f"{TAILS}::test_an_epoch_that_only_a_recording_knows_does_not_hide_a_silence"),
     Mutant("a cancel leaves a commit half known", "gateway/kerb_gateway/ingest.py",
            "            except asyncio.CancelledError as error:\n                cancel = error\n",
            "            except asyncio.CancelledError:\n                raise\n",

@@ -18,6 +18,12 @@ UNLEASED = "test_what_no_lease_concerns_has_its_tail_and_is_not_claimed"
 
 # fmt: off
 MUTANTS = [
+    Mutant("nobody speaks for what nobody owned", "gateway/kerb_gateway/leases.py",
+           "if not state.generation:", "if False:",
+           f"{LEASES}::test_who_speaks_for_a_node_that_nobody_has_ever_owned"),
+    Mutant("a claim of before a restore is another's", "gateway/kerb_gateway/leases.py",
+           "self._used(node, number)", "self.seen(node, number)",
+           f"{LEASES}::test_after_a_restore_the_last_owner_still_speaks"),
     Mutant("who has let a node go says nothing of its silence",
            "gateway/kerb_gateway/leases.py",
            "return 0 < state.mine == state.generation", "return self.owned(node, now_ms)",

@@ -9,6 +9,10 @@ TAIL = "test_a_node_that_sends_is_not_silent_and_a_recording_is_no_contact"
 
 # fmt: off
 MUTANTS = [
+    Mutant("a stranger's connection stays", "gateway/kerb_gateway/links/ble.py",
+           "        try:\n            yield await self._opened(client)\n",
+           "        stream = await self._opened(client)\n        try:\n            yield stream\n",
+           "tools/tests/test_air.py::test_a_peer_that_is_no_node_of_ours_leaves_no_connection_behind"),
     Mutant("who has lost a node calls it once more", "gateway/kerb_gateway/backfill.py",
            "if not self._owned(node.node_id) or (", "if (",
            f"{GROUP}::test_who_loses_a_node_between_two_tries_calls_it_no_more"),

@@ -21,6 +21,10 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("a command taken along goes by the other file's number",
+           "gateway/kerb_gateway/store/restore.py",
+           "[row[-2:] for row in commands if row[-2] is not None]", "[]",
+           f"{RESTORE}::test_a_command_that_is_taken_along_stays_its_lamps"),
     Mutant("only SQLite's errors end a transaction", "gateway/kerb_gateway/store/database.py",
            "        finally:\n            # After any error",
            "        except sqlite3.Error:\n            # After",

@@ -16,8 +16,9 @@ from bleak.exc import BleakError
 from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 from kerb_gateway.clock import SystemClock
-from kerb_gateway.errors import LinkDown
+from kerb_gateway.errors import LinkDown, LinkError
 from kerb_gateway.links.ble import BleLink
+from kerb_gateway.model import Heard
 from kerb_sim.air import adstructure
 from kerb_sim.air.bluez import Bluez
 from kerb_sim.air.dbus_daemon import DbusDaemon
@@ -80,10 +81,13 @@ class Client:
     def __init__(self, bus: MessageBus) -> None:
         self.bus = bus
 
-    async def call(self, path: str, interface: str, member: str, *body: Any, sig: str = "") -> Any:
+    async def call(
+        self, path: str, interface: str, member: str, *body: Any, sig: str = "",
+        destination: str = "org.bluez",
+    ) -> Any:  # fmt: skip
         """Return the reply's first value, or the error's name as text."""
         reply = await self.bus.call(
-            Message("org.bluez", path, interface, member, signature=sig, body=list(body))
+            Message(destination, path, interface, member, signature=sig, body=list(body))
         )
         assert reply is not None
         if reply.message_type == MessageType.ERROR:
@@ -543,6 +547,80 @@ async def _hear(world: World, link: BleLink, number: int) -> None:
         while not link.queue.empty():
             if link.queue.get_nowait().service_data == number.to_bytes(2, "big"):
                 return
+
+
+async def _clients_of(client: Client) -> int:
+    """Return how many connections the bus has."""
+    names = await client.call(
+        "/org/freedesktop/DBus", "org.freedesktop.DBus", "ListNames",
+        destination="org.freedesktop.DBus",
+    )  # fmt: skip
+    return sum(name.startswith(":") for name in names)
+
+
+async def _hear_one(world: World, link: BleLink) -> Heard:
+    world.say(advert(7))
+    async with asyncio.timeout(5):
+        return await link.queue.get()
+
+
+def test_a_peer_that_is_no_node_of_ours_leaves_no_connection_behind(
+    tell: Callable[..., None],
+) -> None:
+    """Whoever takes a node's address and has no service must not use up links and bus."""
+
+    async def story(world: World) -> None:
+        stranger = Echo()
+        level = Characteristic("00002a19-0000-1000-8000-00805f9b34fb", 0x02, 18)
+        stranger.services = [Service("0000180f-0000-1000-8000-00805f9b34fb", [level])]  # a battery
+        world.air.join(stranger)
+        link = BleLink("hci0", "active", SystemClock(), lambda *_, **__: None)
+        task = asyncio.ensure_future(link.scan())
+        await asyncio.sleep(_SETTLE_S)
+        heard = await _hear_one(world, link)
+        client = await world.client()
+        before = await _clients_of(client)
+        for number in (1, 2, 3):
+            with pytest.raises(LinkError, match="no Kerbstone service"):
+                async with link.converse(heard):
+                    pass
+            assert (stranger.left, await _clients_of(client)) == (number, before)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    tell(story)
+
+
+def test_a_session_that_is_cut_short_while_it_opens_leaves_none_either(
+    tell: Callable[..., None],
+) -> None:
+    async def story(world: World) -> None:
+        node = Echo()
+        world.air.join(node)
+        link = BleLink("hci0", "active", SystemClock(), lambda *_, **__: None)
+        task = asyncio.ensure_future(link.scan())
+        await asyncio.sleep(_SETTLE_S)
+        heard = await _hear_one(world, link)
+        client = await world.client()
+        before = await _clients_of(client)
+
+        async def converse() -> None:
+            async with link.converse(heard):
+                await asyncio.sleep(60)
+
+        for pause_s in (0.0, 0.1, 0.2, 0.3):  # before, amid and after it
+            session = asyncio.ensure_future(converse())
+            while node.connection is None:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(pause_s)
+            session.cancel()
+            await asyncio.gather(session, return_exceptions=True)
+            assert node.connection is None
+            assert await _clients_of(client) == before
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    tell(story)
 
 
 def test_advertising_data_is_read_as_far_as_it_is_whole() -> None:

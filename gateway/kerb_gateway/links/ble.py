@@ -181,17 +181,19 @@ class BleLink:
         """Connect to the node whose advert was just heard; LinkError if it does not answer."""
         client = BleakClient(heard.handle, timeout=self._connect_timeout_s)
         try:
+            yield await self._opened(client)
+        finally:  # however opening it ended: bleak's connection to the bus would stay as well
+            await _disconnect(client)
+
+    async def _opened(self, client: BleakClient) -> GattStream:
+        try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await client.connect()
             stream = GattStream(client)
             await stream.open()
         except (BleakError, OSError, EOFError, TimeoutError) as error:
-            await _disconnect(client)
             raise LinkError(f"no connection: {str(error) or type(error).__name__}") from error
-        try:
-            yield stream
-        finally:
-            await _disconnect(client)
+        return stream
 
 
 async def _disconnect(client: BleakClient) -> None:

@@ -29,7 +29,6 @@ _JUMP_LEAST, _JUMP_MORE = 1 << 16, 1 << 20  # command numbers that a life after 
 _COMMAND = (
     "command_no",
     "command_id",
-    "node_no",
     "level_pct",
     "fade_ms",
     "hold_s",
@@ -149,11 +148,11 @@ def _facts(database: Path) -> dict[str, Any]:
 def facts(connection: sqlite3.Connection) -> dict[str, Any]:
     """Return what of the database that goes is taken along."""
     rows = connection.execute("select value from meta where key = 'gw_epoch'").fetchall()
-    columns = ", ".join(_COMMAND)
-    return {
-        "gw_epoch": rows[0][0] if rows else None,
-        "commands": connection.execute(f"select {columns} from commands").fetchall(),
-    }
+    commands = connection.execute(
+        f"select {', '.join(_COMMAND)}, node_id, role "
+        "from commands left join nodes using (node_no)"
+    )
+    return {"gw_epoch": rows[0][0] if rows else None, "commands": commands.fetchall()}
 
 
 def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str) -> list[str]:
@@ -167,11 +166,7 @@ def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str)
     over = list(dict.fromkeys(over))
     fresh = secrets.token_hex(8)
     execute("begin immediate")
-    marks = ",".join("?" * len(_COMMAND))
-    connection.executemany(
-        f"insert or replace into commands ({', '.join(_COMMAND)}) values ({marks})",
-        present.get("commands", []),
-    )
+    _take_along(connection, present.get("commands", []))
     (highest,) = execute("select coalesce(max(command_no), 0) from commands").fetchone()
     highest = max(highest, int(meta.get("command_floor", 0)))
     floor = highest + _JUMP_LEAST + secrets.randbelow(_JUMP_MORE)
@@ -190,6 +185,19 @@ def prepare(connection: sqlite3.Connection, present: dict[str, Any], aside: str)
     )
     execute("commit")
     return [fresh, *over]
+
+
+def _take_along(connection: sqlite3.Connection, commands: list[tuple[Any, ...]]) -> None:
+    """Insert the other file's commands; node_no is a file's own, so nodes go by their node_id."""
+    connection.executemany(
+        "insert or ignore into nodes (node_id, role) values (?,?)",
+        [row[-2:] for row in commands if row[-2] is not None],
+    )
+    connection.executemany(
+        f"insert or replace into commands ({', '.join(_COMMAND)}, node_no) values "
+        f"({'?,' * len(_COMMAND)} (select node_no from nodes where node_id = ?))",
+        [row[:-1] for row in commands],
+    )
 
 
 async def announce(store: Store, ledger: Ledger) -> list[dict[str, Any]]:
