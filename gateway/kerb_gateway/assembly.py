@@ -35,7 +35,7 @@ from kerb_gateway.status import Situation
 from kerb_gateway.store import leases as generations
 from kerb_gateway.store import restore
 from kerb_gateway.store.ballast import Ballast
-from kerb_gateway.store.database import Store
+from kerb_gateway.store.database import PUT_ASIDE, Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.letters import Letters
 from kerb_gateway.store.replays import GATEWAY, Replays
@@ -130,16 +130,18 @@ class Assembly:
         nodes = await self._nodes(store)
         ledger = await Ledger.load(store, payloads, nodes, self._log)
         payloads.offsets = ledger.anchors
-        self._said_of_damage(store, ledger)
+        await self._said_of_damage(store, ledger)
         await self._said_of_restores(store, ledger)
         ingest = self._ingest(ledger, nodes)
         return Core(store, topics, payloads, nodes, ledger, ingest, self._uplink(topics))
 
-    def _said_of_damage(self, store: Store, ledger: Ledger) -> None:
-        if store.put_aside is not None:
-            aside = {"file": store.put_aside.name, "gw_epoch": store.gw_epoch}
+    async def _said_of_damage(self, store: Store, ledger: Ledger) -> None:
+        """Said until it is stored in the outbox, also by the next process."""
+        for (name,) in await store.query("select value from meta where key = ?", [PUT_ASIDE]):
+            aside = {"file": name, "gw_epoch": store.gw_epoch}
             self._log("damaged database put aside, begun anew", **aside)
             ledger.add_alarm("gateway", {"what": "damaged database put aside"} | aside)
+            ledger.add(("delete from meta where key = ?", [PUT_ASIDE]))
 
     async def _said_of_restores(self, store: Store, ledger: Ledger) -> None:
         """Whose file it is goes into the file; that it was restored, into the log and upstream."""

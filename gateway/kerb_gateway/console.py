@@ -106,7 +106,7 @@ class Counter:
         claim = Claim(path)
         if not claim.take():
             raise StoreError(f"{path}: in use by a process that does not answer at its socket")
-        store = Store(path)
+        store = Store(path, mends=False)
         try:
             await store.open()
             try:

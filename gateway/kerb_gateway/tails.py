@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 from kerb_gateway.clock import Clock
-from kerb_gateway.model import Gap, Node, Stream
+from kerb_gateway.model import Node, Stream
 from kerb_gateway.store.database import Many, Store
 from kerb_gateway.store.ledger import Ledger
 
@@ -145,23 +145,12 @@ class Tails:
         """Say the tails of nodes that are in the database and no more in the configuration."""
         configured = {node.node_no for node in self._nodes}
         rows = await self._store.query(
-            "select s.stream_no, n.node_no, n.node_id, n.role, s.epoch, s.elsewhere, s.last_seq, "
-            "s.stored, s.lost from nodes n join streams s on s.stream_no = "
-            "(select max(stream_no) from streams where node_no = n.node_no) "
-            "where not exists (select 1 from losses l where l.stream_no = s.stream_no "
-            "and l.last_seq is null and l.closed_seq is null)"
+            "select node_no, max(stream_no) from streams group by node_no having max(stream_no) "
+            "not in (select stream_no from losses where last_seq is null and closed_seq is null)"
         )
-        retired = [row for row in rows if row[1] not in configured]
-        for stream_no, node_no, node_id, role, epoch, elsewhere, *numbers in retired:
-            stream = Stream(stream_no, Node(node_no, node_id, role, b""), epoch, *numbers)
-            stream.elsewhere = elsewhere
-            gaps = await self._store.query(
-                "select first_seq, last_seq from gaps where stream_no = ? order by first_seq",
-                [stream_no],
-            )
-            stream.gaps = [Gap(*row) for row in gaps]
-            stream.written_gaps = stream.ranges()
-            self._open(stream, "retired")
+        for node_no, stream_no in rows:
+            if node_no not in configured:
+                self._open(await self._ledger.stored_stream(stream_no), "retired")
 
     async def _say_gaps(self) -> None:
         """Say, once, what is missing of nodes that nobody asks any more; they may come back."""

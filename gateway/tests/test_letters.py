@@ -37,6 +37,27 @@ def buried(folder: Path, count: int) -> Path:
     return write_config(folder)
 
 
+def test_a_damaged_database_is_said_upstream_whoever_meets_it_and_dies(tmp_path: Path) -> None:
+    config, file = buried(tmp_path, 4), tmp_path / "gateway.sqlite"
+    with file.open("r+b") as content:
+        content.write(os.urandom(4096))
+    complaint = command(config, "letters", "list", status=1)
+    assert "damaged; the gateway puts it aside when it starts" in complaint
+    assert not list(tmp_path.glob("*.damaged-*"))
+
+    async def story() -> None:
+        async with Running(config) as gateway:
+            await gateway.end(signal.SIGKILL)
+            await gateway.start()
+        said = gateway.events("damaged database put aside, begun anew")
+        assert [one["file"] for one in said] == ["gateway.sqlite.damaged-1"] * 2
+
+    asyncio.run(story())
+    alarms = rows(tmp_path, "select payload from outbox where kind = 'message'")
+    assert [json.loads(row[0])["what"] for row in alarms] == ["damaged database put aside"]
+    assert rows(tmp_path, "select value from meta where key = 'put_aside'") == []
+
+
 def test_letters_are_listed_replayed_and_dropped_while_no_gateway_runs(tmp_path: Path) -> None:
     config = buried(tmp_path, 4)
     listed = json.loads(command(config, "letters", "list", "--json"))["letters"]

@@ -117,3 +117,32 @@ def test_only_a_connection_that_stands_owes_anything() -> None:
     flights.add(8, [])
     flights.pop(7)
     assert flights.overdue(1900, connected=True) is None  # another message
+
+
+def test_an_id_whose_puback_is_owed_is_nobody_elses(tmp_path: Path) -> None:
+    """Of a replayed message, which no row waits for: its PUBACK would end a row never sent."""
+
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 5)
+        broker = BrokerOnTheWire()
+        broker.acks_by_itself, broker.owes = True, b"replayed"
+        uplink = uplink_to(await broker.start())
+        publisher = Publisher(
+            await outbox_of(store), uplink, asyncio.Event(), log,
+            in_flight=50, mark_s=60, bury=bury_in(store), batch=ALONE,
+        )  # fmt: skip
+        uplink.start()
+        await until(uplink.connected.is_set)
+        owed = uplink.publish("replayed", b"replayed")
+        uplink._client._last_mid = owed - 1  # it comes round: stands for 65,534 messages
+        task = asyncio.ensure_future(publisher.run())
+        await until(lambda: publisher.delivered == 5)
+        rows = [payload for _, _, payload in broker.lives[0] if payload != broker.owes]
+        assert sorted(rows) == [b"1", b"2", b"3", b"4", b"5"]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await uplink.stop(0.1)
+        broker.stop()
+        await store.close()
+
+    asyncio.run(story())

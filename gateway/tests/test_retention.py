@@ -10,7 +10,7 @@ from kerb_gateway.clock import Moment
 from kerb_gateway.model import Loss
 from kerb_gateway.store.database import Many
 from kerb_gateway.store.retention import KEEP_COMMANDS, Retention
-from parts import EPOCH, NODE_ID, Parts, heard, log
+from parts import EPOCH, LAMP_ID, NODE_ID, Parts, heard, log, record
 
 
 class Hours:
@@ -112,6 +112,76 @@ def test_undelivered_rows_go_by_size_only_and_are_declared(tmp_path: Path) -> No
         assert again.ingest.advert(heard(seq + 1)).kind == ingest.ACCEPTED
         await again.ingest.commit()
         await again.store.close()
+
+    asyncio.run(story())
+
+
+def test_what_is_being_read_for_the_publisher_is_not_given_up(tmp_path: Path) -> None:
+    """The size leaves no choice while a backlog drains: nothing is both sent and declared lost."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        for seq in range(1, 3001):
+            parts.ingest.advert(heard(seq))
+        await parts.ingest.commit()
+        outbox = parts.ledger.outbox
+        outbox.let_go()  # as after a restart: nothing in memory
+        keeper = Retention(
+            parts.store, parts.ledger, Hours(), log,
+            commit=parts.ingest.commit_or_full, keep_s=1e9, max_bytes=200_000,
+        )  # fmt: skip
+        sweep = asyncio.ensure_future(keeper.hour())
+        sent: set[int] = set()
+        while not sweep.done():
+            sent |= {row.reading[1] for row in await outbox.after(outbox.read, 64) if row.reading}
+            await asyncio.sleep(0)
+        await sweep
+        lost: set[int] = set()
+        for first, last in await parts.store.query("select first_seq, last_seq from losses"):
+            lost |= set(range(first, last + 1))
+        assert sent
+        assert lost
+        assert not sent & lost
+        assert sent | lost == set(range(1, 3001))
+        assert await parts.column("select count(*) from dead_letters") == [0]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_retired_nodes_backlog_goes_with_the_others(tmp_path: Path) -> None:
+    """Else the living nodes' readings would be given up for it, every hour, and make no room."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.stream()
+        for seq in range(1, 3001):
+            parts.ingest.advert(heard(seq))
+        await parts.ingest.commit()
+        del parts.ledger.streams[(NODE_ID, EPOCH)]  # taken out of the configuration
+        lamp = await parts.ingest.epoch(parts.nodes[1], EPOCH, 0)
+        clock = Hours()
+        keeper = Retention(
+            parts.store, parts.ledger, clock, log,
+            commit=parts.ingest.commit_or_full, keep_s=1e9, max_bytes=300_000,
+        )  # fmt: skip
+        for hour in range(3):
+            for seq in range(hour * 10 + 1, hour * 10 + 11):
+                parts.ingest.record(lamp, record(seq), via="modbus", auth="none")
+            await parts.ingest.commit()
+            parts.ledger.outbox.let_go()
+            clock.hour()
+            await keeper.hour()
+            assert await keeper.used_bytes() <= 300_000
+        assert lamp.lost <= 10  # its first hour at most
+        declared = "select sum(last_seq - first_seq + 1) from losses where stream_no = 1"
+        stored = "select stored, lost from streams where stream_no = 1"
+        assert await parts.column(declared) == [3000]
+        assert await parts.store.query(stored) == [(0, 3000)]
+        named = {one["node"] for one in await parts.payloads() if one["kind"] == "loss"}
+        assert NODE_ID in named <= {NODE_ID, LAMP_ID}
+        await parts.store.close()
 
     asyncio.run(story())
 

@@ -201,7 +201,8 @@ def test_a_full_disk_loses_nothing_and_needs_nobody(small_disk: Path) -> None:
                 seq += 1
                 parts.ingest.advert(heard(seq))
             committing = asyncio.ensure_future(parts.ingest.commit())
-            await asyncio.sleep(0.2)
+            while not committing.done() and not parts.ingest.full:
+                await asyncio.sleep(0.01)
         before = await parts.column("select max(seq) from readings")
         assert before[0] < seq
         (small_disk / "somebody.else").unlink()
@@ -297,6 +298,9 @@ def test_a_damaged_file_is_put_aside_and_a_new_one_begun(tmp_path: Path, where: 
         assert store.gw_epoch != before
         assert store.put_aside is not None
         assert store.put_aside.name == "g.sqlite.damaged-1"
+        assert await store.query("select value from meta where key = 'put_aside'") == [
+            ("g.sqlite.damaged-1",)  # until it is said, whoever is killed
+        ]
         assert await store.query("select count(*) from readings") == [(0,)]
         await store.close()
         await _is_sound(path)
@@ -308,7 +312,30 @@ def test_a_damaged_file_is_put_aside_and_a_new_one_begun(tmp_path: Path, where: 
         file.write(os.urandom(4096 if where == "header" else (size - 4096 * 31) // 2))
     if where == "middle":
         asyncio.run(meet())
+    with pytest.raises(StoreCorrupt, match="damaged"):
+        asyncio.run(Store(path, mends=False).open())
+    assert not list(tmp_path.glob("*.damaged-*"))
     asyncio.run(again(epoch))
+    assert not list(tmp_path.glob("*.suspect"))
+
+
+def test_who_is_killed_while_a_damaged_file_is_put_aside_goes_on(tmp_path: Path) -> None:
+    """Between the renames: the log belongs to the file that has its new name already."""
+    path = tmp_path / "g.sqlite"
+    (tmp_path / "g.sqlite.damaged-1").write_bytes(b"an older one")
+    (tmp_path / "g.sqlite.damaged-2").write_bytes(b"damaged")
+    (tmp_path / "g.sqlite-wal").write_bytes(b"its log")
+    (tmp_path / "g.sqlite.suspect").touch()
+
+    async def story() -> None:
+        store = Store(path)
+        await store.open()
+        assert store.put_aside == tmp_path / "g.sqlite.damaged-2"
+        assert (tmp_path / "g.sqlite.damaged-2-wal").read_bytes() == b"its log"
+        await store.close()
+
+    asyncio.run(story())
+    assert not (tmp_path / "g.sqlite.suspect").exists()
 
 
 def test_a_suspicion_that_is_unfounded_changes_nothing(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Many:
 Operation = tuple[str, Sequence[Any]] | Many
 
 _WAL_PAGES = 1000  # checkpoint at 4 MB
+PUT_ASIDE = "put_aside"  # meta: the name of a damaged file, until that is said upstream
 WAL_MAX_BYTES = 16 * 1024 * 1024
 _BUSY_MS = 2000
 
@@ -62,10 +63,17 @@ class Store:
     """An open database; every method is awaited from the event loop."""
 
     def __init__(
-        self, path: Path, *, connect: Callable[..., sqlite3.Connection] | None = None
+        self,
+        path: Path,
+        *,
+        connect: Callable[..., sqlite3.Connection] | None = None,
+        mends: bool = True,
     ) -> None:
-        """connect: what opens the file, in place of sqlite3's own."""
+        """connect: what opens the file, in place of sqlite3's own; mends: put a damaged file aside
+        and begin a new one, instead of StoreCorrupt.
+        """
         self._path = path
+        self._mends = mends
         self._connect_to = connect or sqlite3.connect
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._connection: sqlite3.Connection | None = None
@@ -90,12 +98,22 @@ class Store:
         install.finish(self._path)
         self.restore_cut = install.remove_staged(self._path)
         if quarantine.is_suspect(self._path) and not quarantine.is_sound(self._path):
-            self.put_aside = quarantine.put_aside(self._path)
+            self._begin_anew()
+            return
         try:
             self._connect()
         except StoreCorrupt:
-            self.put_aside = quarantine.put_aside(self._path)
-            self._connect()
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Put a damaged file aside; the new one keeps its name until that has been said."""
+        if not self._mends:
+            raise StoreCorrupt(f"{self._path}: damaged; the gateway puts it aside when it starts")
+        self.put_aside = quarantine.put_aside(self._path)
+        self._connect()
+        row = [PUT_ASIDE, self.put_aside.name]
+        self._open_connection().execute("insert or replace into meta values (?,?)", row)
+        quarantine.forget(self._path)
 
     def _connect(self) -> None:
         connection = None

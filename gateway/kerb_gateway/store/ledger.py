@@ -141,6 +141,24 @@ class Ledger:
         older = [one for one in mine if one.stream_no < stream.stream_no]
         return sorted(older, key=lambda one: one.stream_no)
 
+    async def stored_stream(self, stream_no: int) -> Stream:
+        """Return a stream of a node that the configuration names no more, as the file has it."""
+        (row,) = await self._store.query(
+            "select node_no, node_id, role, elsewhere, epoch, last_seq, stored, lost "
+            "from streams join nodes using (node_no) where stream_no = ?",
+            [stream_no],
+        )
+        node_no, node_id, role, elsewhere, *numbers = row
+        stream = Stream(stream_no, Node(node_no, node_id, role, b""), *numbers)
+        stream.elsewhere = elsewhere
+        gaps = await self._store.query(
+            "select first_seq, last_seq from gaps where stream_no = ? order by first_seq",
+            [stream_no],
+        )
+        stream.gaps = [Gap(*row) for row in gaps]
+        stream.written_gaps = stream.ranges()
+        return stream
+
     def begin_stream(self, node: Node, epoch: int) -> Stream:
         """Open a stream for an epoch that an authenticated exchange has named."""
         stream = Stream(self._next_stream, node, epoch)

@@ -7,6 +7,7 @@ the rows that they name.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,7 @@ class Outbox:
         self.done = 0
         self.read = 0  # rows up to here are in the publisher's hands
         self.in_hand = 0  # and up to here in memory for it
+        self.turn = asyncio.Lock()  # rows are read for sending, or given up: never both at once
 
     async def load(self) -> None:
         """Read the mark, and under which gw_epochs rows went out before a backup was restored."""
@@ -131,6 +133,10 @@ class Outbox:
         What became a dead letter, though the mark did not come to be stored, is left out, also
         when somebody has dealt with it since: the mark passes over it.
         """
+        async with self.turn:
+            return await self._after(outbox_no, limit)
+
+    async def _after(self, outbox_no: int, limit: int) -> list[Outgoing]:
         if self._fresh and self._fresh.first_no == outbox_no + 1:
             return self._from_memory(limit)
         rows = await self._store.query(

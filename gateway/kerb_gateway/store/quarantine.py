@@ -42,14 +42,21 @@ def is_sound(path: Path) -> bool:
 
 
 def put_aside(path: Path) -> Path:
-    """Rename the file and what belongs to it; returns the new name of the file."""
-    for number in itertools.count(1):
-        aside = path.with_name(f"{path.name}.damaged-{number}")
-        if not aside.exists():
-            break
+    """Rename a noted file and what belongs to it; returns the new name of the file.
+
+    The note stays until forget(): who is killed in between goes on where it stopped.
+    """
+    asides = (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1))
+    before = list(itertools.takewhile(Path.exists, asides))
+    cut_short = bool(before) and not path.exists()
+    aside = path.with_name(f"{path.name}.damaged-{len(before) + (not cut_short)}")
     for part in _PARTS:
         source = path.with_name(path.name + part)
         if source.exists():
             source.rename(aside.with_name(aside.name + part))
-    _note(path).unlink(missing_ok=True)
     return aside
+
+
+def forget(path: Path) -> None:
+    """Remove the note: a new file says by itself that the old one was put aside."""
+    _note(path).unlink(missing_ok=True)

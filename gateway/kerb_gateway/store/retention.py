@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from kerb_gateway.clock import Clock
-from kerb_gateway.model import Loss
+from kerb_gateway.model import Loss, Stream
 from kerb_gateway.store.database import WAL_MAX_BYTES, Many, Store
 from kerb_gateway.store.ledger import Ledger
 from kerb_gateway.store.letters import BITE, Letters
@@ -144,7 +144,8 @@ class Retention:
                 return
             if undelivered:
                 if await self._would_help(used):
-                    await self._give_up(hours[0].outbox_no)
+                    async with self._ledger.outbox.turn:
+                        await self._give_up(hours[0].outbox_no)
                 else:
                     self._say_too_large(used)
             await self._remove(hours[0], "size")
@@ -259,7 +260,8 @@ class Retention:
     async def _give_up(self, outbox_no: int) -> None:
         """Declare undelivered readings lost, but for those that are on their way right now.
 
-        The rows, their outbox rows and the loss records change in one transaction.
+        The rows, their outbox rows and the loss records change in one transaction. The caller has
+        the outbox's turn: what is being read for the publisher counts as on its way, too.
         """
         self._ledger.outbox.let_go()
         rows = await self._store.query(
@@ -272,20 +274,26 @@ class Retention:
         )
         if not rows:
             return
-        by_no = {stream.stream_no: stream for stream in self._ledger.streams.values()}
-        known = [row for row in rows if row[0] in by_no]
+        by_no = await self._streams({row[0] for row in rows})
         for number, statement in (
             (2, "delete from readings where reading_no = ?"),
             (3, "delete from outbox where outbox_no = ?"),
         ):
-            self._ledger.add(Many(statement, [[row[number]] for row in known]))
-        for stream_no, first_seq, last_seq in _ranges(known):
+            self._ledger.add(Many(statement, [[row[number]] for row in rows]))
+        for stream_no, first_seq, last_seq in _ranges(rows):
             stream = by_no[stream_no]
             stream.stored -= last_seq - first_seq + 1
             loss = Loss(stream, first_seq, last_seq, "retention")
             self._ledger.add_loss(loss, self._clock.now())
         await self._commit()
-        self._log("undelivered readings given up: no room", readings=len(known))
+        self._log("undelivered readings given up: no room", readings=len(rows))
+
+    async def _streams(self, numbers: set[int]) -> dict[int, Stream]:
+        """Return streams by their number, those of retired nodes from the file."""
+        streams = {one.stream_no: one for one in self._ledger.streams.values()}
+        retired = numbers - streams.keys()
+        streams |= {number: await self._ledger.stored_stream(number) for number in retired}
+        return streams
 
 
 def _ranges(rows: list[tuple[Any, ...]]) -> list[tuple[int, int, int]]:

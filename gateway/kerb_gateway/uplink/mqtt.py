@@ -29,6 +29,7 @@ _RECEIVE_MAX_DEFAULT = 65535
 _RECEIVE_AT_MOST = 60  # less than the queues of whoever takes what comes down
 _EXPIRY_BYTES = 5  # of a Message Expiry Interval (MQTT 5, 3.3.2.3.3)
 _PACKET_MAX_BYTES = 268_435_455  # MQTT 5, 2.1.4: what a length can say
+_IDS = 65_535  # MQTT 5, 2.2.1; far more than may ever be unacknowledged
 _SUCCESS = 0x00
 _UNSUPPORTED_PROTOCOL = 0x84
 _HANDSHAKES_BEFORE_FALLBACK = 2
@@ -252,9 +253,21 @@ class Uplink:
 
     def publish(self, topic: str, payload: bytes) -> int:
         """Send with QoS 1; returns the message id that on_acked will name."""
-        mid = self._client.publish(topic, payload, qos=1).mid
+        mid = self._send(topic, payload)
         self._rows_out.add(mid)
         return mid
+
+    def _send(self, topic: str, payload: bytes, **more: Any) -> int:
+        """Send with QoS 1 under an id that is free; returns it.
+
+        Ids come round. Under one whose PUBACK is still owed paho sends nothing, and says so; the
+        PUBACK would be taken for this message's.
+        """
+        for _ in range(_IDS):
+            message = self._client.publish(topic, payload, qos=1, **more)
+            if message.rc != mqtt.MQTT_ERR_QUEUE_SIZE:
+                break
+        return message.mid
 
     def retain(self, topic: str, payload: bytes, expiry_s: int | None = None) -> None:
         """Publish what the broker is to keep, under MQTT 5 for expiry_s at most."""
@@ -269,7 +282,7 @@ class Uplink:
         if expiry_s is not None and self._version == mqtt.MQTTv5:
             properties = Properties(PacketTypes.PUBLISH)
             properties.MessageExpiryInterval = expiry_s
-        self._client.publish(topic, payload, qos=1, retain=True, properties=properties)
+        self._send(topic, payload, retain=True, properties=properties)
 
     def ack(self, incoming: Incoming) -> None:
         """Acknowledge a message to the broker."""
