@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from aes import new_ecb
-from boards import KEY, NODE_ID, BareWorld, bin_board
+from boards import KEY, NODE_ID, BareWorld, bin_board, lamp_board
 from kerb_check import flash
 from kerb_sim.air.medium import Air, Connection
 from kerb_sim.board.spec import BLOCK_BYTES
 from kerb_sim.board.virtual import VirtualBoard
-from kerb_wire import frame, gatt, messages, provisioning, session
+from kerb_wire import bthome, frame, gatt, keys, messages, provisioning, session
 from littlefs import LittleFS
 from littlefs.context import UserContext
 from streets import interpreter
@@ -22,6 +22,8 @@ from streets import interpreter
 _WAKE_S = 15.0
 ADDRESS = ":".join(f"{octet:02X}" for octet in provisioning.address_of(NODE_ID))
 OURS = provisioning.pack(0, 0, NODE_ID, KEY, b"test")
+_NEW_KEY = bytes(range(100, 116))
+RENEWED = provisioning.pack(0, 0, NODE_ID, _NEW_KEY, b"moved")
 
 
 def live(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -133,6 +135,80 @@ def test_a_damaged_file_is_mended_from_nvs(tmp_path: Path) -> None:
         await board.close()
         assert identities(board) == (OURS, OURS)
         assert len(stored(board)) == 1
+
+    live(story)
+
+
+def test_a_new_identity_file_is_taken(tmp_path: Path) -> None:
+    """As `kerb flash --node` or mpremote lays it there: a rotated key, another site."""
+
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path / "node", world)
+        await one_wake(board)
+        await board.power_cut()
+        put_file(board, RENEWED)
+        await one_wake(board)
+        await board.close()
+        assert identities(board) == (RENEWED, RENEWED)
+        assert "the identity is replaced by /identity.bin" in board.console()
+        before, after = (one.identity for one in stored(board))
+        assert before.epoch == after.epoch and before.seq < after.seq, "a nonce may come again"
+        (advert,) = world.adverts[after.seq]
+        ecb = new_ecb(keys.advert_key(new_ecb, _NEW_KEY, after.epoch))
+        service_data = advert[advert.index(b"\xd2\xfc") + 2 :]
+        address = provisioning.address_of(NODE_ID)
+        assert bthome.unseal(ecb, address, service_data)[0] == after.seq
+
+    live(story)
+
+
+def test_power_cut_at_every_write_while_an_identity_is_taken(tmp_path: Path) -> None:
+    async def story() -> None:
+        number = 0
+        survived = False
+        while not survived:
+            number += 1
+            board = bin_board(tmp_path / f"cut{number}", BareWorld())
+            put_file(board, RENEWED)
+            board.cut_power_at_flash_write(number)
+            await board.power_on()
+            survived = await board.wait_for("dead", "sleeping", timeout_s=_WAKE_S) == "sleeping"
+            await board.power_cut()
+            await one_wake(board)
+            await board.close()
+            assert identities(board) == (RENEWED, RENEWED), number
+            numbers = [one.identity.seq for one in stored(board)]
+            assert numbers == sorted(set(numbers))
+        assert number > 3
+
+    live(story)
+
+
+def test_a_lamp_that_is_made_a_bin_goes_on_behind_its_numbers(tmp_path: Path) -> None:
+    """Its log and its RTC memory, which outlives the restart of kerb flash, are a lamp's."""
+
+    async def story() -> None:
+        world = BareWorld()
+        bus, _, made = lamp_board(tmp_path / "node", world)
+        board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=Air(1))
+        bus.start()
+        await board.power_on()
+        async with asyncio.timeout(_WAKE_S):
+            while not world.duty_u16 or not stored(board):
+                await asyncio.sleep(0.05)
+        board.freeze()
+        put_file(board, OURS)
+        await board.panic()  # machine.reset(): the same to the port
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        bus.close()
+        lamp, bin_ = stored(board)
+        assert (lamp.content["kind"], bin_.content["kind"]) == ("lamp", "fill")
+        assert (bin_.content["event"], bin_.content["quality"]) == ("boot", "good")
+        assert lamp.identity.epoch == bin_.identity.epoch
+        assert lamp.identity.seq < bin_.identity.seq
+        assert "Traceback" not in board.console()
 
     live(story)
 

@@ -75,6 +75,10 @@ MUTANTS = [
         "if False:",
         "firmware/tests/test_bin_life.py::test_a_copied_flash_is_refused",
     ),
+    Mutant("the old identity undoes a new one", "firmware/kerb_node/identity.py",
+           "    if row is not None:\n        store.set_blob(",
+           "    if row is not None and known is None:\n        store.set_blob(",
+           "firmware/tests/test_bin_life.py::test_a_new_identity_file_is_taken"),
     Mutant(
         "overwritten called unused",
         "firmware/kerb_node/readinglog.py",
