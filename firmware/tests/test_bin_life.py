@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from aes import new_ecb
-from boards import KEY, NODE_ID, BareWorld, bin_board, lamp_board
+from boards import KEY, NODE_ID, BareWorld, bin_board, lamp_board, mounted
 from kerb_check import flash
 from kerb_sim.air.medium import Air, Connection
-from kerb_sim.board.spec import BLOCK_BYTES
 from kerb_sim.board.virtual import VirtualBoard
 from kerb_wire import bthome, frame, gatt, keys, messages, provisioning, session
-from littlefs import LittleFS
-from littlefs.context import UserContext
 from streets import interpreter
 
 _WAKE_S = 15.0
@@ -61,19 +58,10 @@ def stored(board: VirtualBoard) -> list[Any]:
     return flash.read(board.spec.flash_path, NODE_ID.hex()).readings
 
 
-def mounted(board: VirtualBoard) -> tuple[Any, Any]:
-    """Return (the board's file system, the memory that holds its blocks)."""
-    image = board.spec.flash_path.read_bytes()
-    context = UserContext(len(image))
-    context.buffer = bytearray(image)
-    blocks = len(image) // BLOCK_BYTES
-    return LittleFS(context=context, block_size=BLOCK_BYTES, block_count=blocks), context
-
-
 def identities(board: VirtualBoard) -> tuple[bytes, bytes]:
     """Return the identity's copies: (in NVS, in the file)."""
     nvs = json.loads(board.spec.nvs_path.read_text())["kerb"]
-    disk, _ = mounted(board)
+    disk, _ = mounted(board.spec)
     try:
         with disk.open("identity.bin", "rb") as file:
             in_file = file.read()
@@ -84,7 +72,7 @@ def identities(board: VirtualBoard) -> tuple[bytes, bytes]:
 
 def put_file(board: VirtualBoard, blob: bytes) -> None:
     """Lay another identity.bin on the flash while the board is off."""
-    disk, context = mounted(board)
+    disk, context = mounted(board.spec)
     with disk.open("identity.bin", "wb") as file:
         file.write(blob)
     board.spec.flash_path.write_bytes(bytes(context.buffer))
@@ -325,7 +313,7 @@ def test_a_gateway_that_proves_itself_ends_safe_mode(tmp_path: Path) -> None:
     async def story() -> None:
         world = BareWorld()
         made = bin_board(
-            tmp_path / "node", world, crash_limit=1, safe_mode_wake_ms=1000, connect_window_ms=6000
+            tmp_path / "node", world, crash_limit=2, safe_mode_wake_ms=1000, connect_window_ms=6000
         )
         air = Air(1)
         board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=air)

@@ -108,6 +108,10 @@ MUTANTS = [
     Mutant("HIL erases a board in use", "hil_tests/serial_bench.py",
            "if site != _SITE:", "if False:",
            "tools/tests/test_serial_bench.py::test_a_board_in_use_is_left_alone"),
+    Mutant("a full file system ends a node", "firmware/kerb_node/readinglog.py",
+           "if error.errno != _ENOSPC or len(self._numbers) < 2:", "if True:",
+           "firmware/tests/test_power_and_crash.py"
+           "::test_a_bin_on_a_full_file_system_stores_on"),
     Mutant("fuzz: overlong UTF-8 is text", "shared/kerb_wire/provisioning.py",
            "if 0xC2 <= first <= 0xDF:", "if 0xC0 <= first <= 0xDF:", REGRESSIONS),
     Mutant("fuzz: a session's message counts twice", "shared/kerb_wire/session.py",

@@ -45,6 +45,7 @@ def test_provision_makes_the_blob_and_the_key(
         ["--role", "bin", "--set", "pings=\u00b2"],
         ["--role", "bin", "--set", "pings=99"],
         ["--role", "bin", "--set", "wake_intervall_ms=900000"],
+        ["--role", "bin", "--set", "log_segments=64", "--set", "log_rows=1024"],
         ["--role", "bin", "--site", "x" * 30],
     ],
 )
