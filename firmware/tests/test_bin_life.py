@@ -290,6 +290,70 @@ def test_a_bin_that_stays_tilted_says_it_once_and_sleeps(tmp_path: Path) -> None
     live(story)
 
 
+class NotedSleeps(BareWorld):
+    """Notes how long the board means to sleep each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeps_ms: list[int] = []
+
+    def slept(self, duration_ms: int) -> None:
+        self.sleeps_ms.append(duration_ms)
+
+    def rattle(self, board: VirtualBoard) -> None:
+        """Close the tilt contact for a moment."""
+        self.levels[33] = 0
+        board.pin_changed(33)
+        self.levels[33] = 1
+
+
+def test_a_tilt_contact_that_rattles_wakes_once_a_minute(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = NotedSleeps()
+        board = bin_board(tmp_path / "node", world, wake_interval_ms=900000)
+        await one_wake(board)
+        world.rattle(board)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        for _ in range(5):
+            world.rattle(board)
+            await asyncio.sleep(0.1)
+            assert board.state == "sleeping"
+        await board.close()
+        assert [one.content["event"] for one in stored(board)] == ["boot", "tilt"]
+        before_ms, after_ms = world.sleeps_ms
+        assert before_ms > 800000 and after_ms <= 60000
+
+    live(story)
+
+
+def test_a_tilt_contact_is_armed_again_after_the_pause(tmp_path: Path) -> None:
+    """A bin that falls during the pause says it at its end, one that falls later at once."""
+
+    async def story() -> None:
+        world = NotedSleeps()
+        board = bin_board(tmp_path / "node", world, wake_interval_ms=2500)
+        await one_wake(board)
+        world.rattle(board)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        world.levels[33] = 0
+        board.pin_changed(33)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        world.levels[33] = 1
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        world.rattle(board)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        events = [one.content["event"] for one in stored(board)]
+        assert events == ["boot", "tilt", "tilt", "periodic", "tilt"]
+
+    live(story)
+
+
 def test_service_makes_one_record_and_repeats_its_advert(tmp_path: Path) -> None:
     async def story() -> None:
         world = BareWorld()

@@ -112,6 +112,10 @@ MUTANTS = [
            "if error.errno != _ENOSPC or len(self._numbers) < 2:", "if True:",
            "firmware/tests/test_power_and_crash.py"
            "::test_a_bin_on_a_full_file_system_stores_on"),
+    Mutant("a tilt contact rattles without end", "firmware/kerb_node/bin.py",
+           "            wake_pins = ()\n", "",
+           "firmware/tests/test_bin_life.py"
+           "::test_a_tilt_contact_that_rattles_wakes_once_a_minute"),
     Mutant("fuzz: overlong UTF-8 is text", "shared/kerb_wire/provisioning.py",
            "if 0xC2 <= first <= 0xDF:", "if 0xC0 <= first <= 0xDF:", REGRESSIONS),
     Mutant("fuzz: a session's message counts twice", "shared/kerb_wire/session.py",

@@ -104,7 +104,8 @@ def test_an_image_with_a_node_is_written(
 ) -> None:
     assert provisioned(tmp_path, "--role", "bin") == 0
     node = tmp_path / "nodes" / "a4cf12000007"
-    monkeypatch.setattr(maintenance, "RESET_BY_HAND_S", 0.1)
+    for wait in ("RESET_BY_HAND_S", "_BOOT_S"):
+        monkeypatch.setattr(maintenance, wait, 0.1)
     with MockHandle("esp32") as mock:
         common = ["--port", mock.url(), "--image", str(image), "--before", "no-reset"]
         assert flash.main([*common, "--node", str(node)]) == 2
