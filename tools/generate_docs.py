@@ -78,7 +78,7 @@ SETTING_MEANINGS = {
     "cycles_most": "lamp: more failures than that within the window are cycling",
     "cycling_window_ms": "lamp: the window",
     "watchdog_ms": "restart when the application makes no progress for so long",
-    "crash_limit": "crashes in a row that lead to safe mode",
+    "crash_limit": "crashes in a row that lead to safe mode; the restart of kerb flash counts too",
     "console_window_ms": "how long a reset board listens for a technician's key",
     "log_segments": "files of the reading log; the oldest goes when a new one is needed",
     "log_rows": "records in one of them",
@@ -96,6 +96,10 @@ def settings_page() -> str:
     ]
     for name, (default, low, high) in settings.SETTINGS.items():
         lines.append(f"| {name} | {default} | {low} | {high} | {SETTING_MEANINGS[name]} |")
+    lines.append(
+        f"\nlog_segments times log_rows is at most {settings.LOG_RECORDS_MAX} records, 1 MiB of "
+        "flash. On a file system that is full all the same the oldest records go first."
+    )
     return "\n".join(lines) + "\n"
 
 

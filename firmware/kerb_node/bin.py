@@ -38,6 +38,7 @@ _NOT_MEASURED = code(QUALITIES, "not_measured")
 _LOW_BATTERY_PCT = 15
 _GREETING_WAKES = 16  # after a boot the door stays open that many wakes, unless a gateway came
 _SHORTEST_SLEEP_MS = 200
+_TILT_PAUSE_MS = 60000  # the longest that a tilt contact is not armed after an event
 _STRANGERS = 2  # whose visits a wake's door outlasts: bounds what strangers cost of the battery
 
 
@@ -264,6 +265,13 @@ class BinNode:
             interval_ms = settings.service_wake_ms
         if self._supervisor.safe_mode:
             interval_ms = settings.safe_mode_wake_ms
+        wake_pins = self._board.wake_pins()
+        tilted = 0 if wake_pins else 1
+        if wake_pins and records.unpack(self._record).event == _TILT:
+            # A contact that rattles would wake, measure and open the door without end. What it
+            # says meanwhile is not lost if it stays: the next wake looks.
+            wake_pins = ()
+            interval_ms = min(interval_ms, _TILT_PAUSE_MS)
         awake_ms = time.ticks_diff(time.ticks_ms(), self._started_ms)
         planned_ms = max(_SHORTEST_SLEEP_MS, interval_ms - awake_ms)
         lived_ms = self._uptime.now_ms()
@@ -285,8 +293,8 @@ class BinNode:
                 same_count=self._same_count,
                 last_echo_us=self._last_echo_us,
                 service=1 if self._service else 0,
-                tilted=1 if self._board.tilted() else 0,
+                tilted=tilted,
                 record=self._record,
             )
         )
-        sleep.until(planned_ms, self._board.wake_pins())
+        sleep.until(planned_ms, wake_pins)

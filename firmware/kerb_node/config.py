@@ -6,7 +6,7 @@ used; a bad file never keeps a node from measuring.
 
 import json
 
-from kerb_wire.settings import SETTINGS, complaint
+from kerb_wire.settings import SETTINGS, complaint, log_complaint
 
 PATH = "/settings.json"
 _FILE_MAX_BYTES = 4096  # all settings at once take less than half of it
@@ -37,12 +37,19 @@ class Settings:
             return
         for name in given:
             self._set(name, given[name])
+        self._bound_log()
 
     def _set(self, name, value):
         wrong = complaint(name, value)
         if wrong is None:
             setattr(self, name, value)
         else:
+            self.complaints.append(wrong)
+
+    def _bound_log(self):
+        wrong = log_complaint(self.log_segments, self.log_rows)
+        if wrong is not None:
+            self.log_segments = SETTINGS["log_segments"][0]
             self.complaints.append(wrong)
 
 

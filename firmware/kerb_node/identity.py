@@ -1,8 +1,9 @@
 """Who this node is: the provisioned identity in two copies, the epoch, and small numbers in NVS.
 
-Rule: the first copy that proves itself wins and mends the other. With both lost the node says so
-and goes on with what needs no key, as long as NVS knows its role. NVS lost but the file intact
-means a new epoch, so that no counter restarts under the same key.
+Rule: a copy that proves itself mends the other. Where both do and differ, the file wins: only a
+person can have put it there, because the node writes it from NVS alone. With both lost the node
+says so and goes on with what needs no key, as long as NVS knows its role. NVS lost but the file
+intact means a new epoch, so that no counter restarts under the same key.
 """
 
 import os
@@ -93,23 +94,29 @@ def _write_file(blob):
 
 
 def load(store):
-    """Return the Identity row of this board, or None if it is unprovisioned."""
+    """Return the Identity row of this board, or None if it is unprovisioned.
+
+    Epoch and count stay in NVS, so a new key, role or unit goes on behind the numbers that the
+    old one used; the log's records and RTC memory tell by themselves which role made them.
+    """
     in_nvs = store.get_blob(_BLOB)
     in_file = _read_file()
-    row = _proven(in_nvs)
-    if row is not None:
-        if in_file != in_nvs:
-            _write_file(in_nvs)
-        return _remembered(store, row)
+    if in_file == in_nvs:
+        return _remembered(store, _proven(in_nvs))
+    known = _proven(in_nvs)
     row = _proven(in_file)
-    if row is None:
-        return None
-    store.set_blob(_BLOB, in_file)
-    return _remembered(store, row)
+    if row is not None:
+        store.set_blob(_BLOB, in_file)  # a power cut before it: the next boot does it
+        if known is not None:
+            print("kerbstone: the identity is replaced by /identity.bin")
+    elif known is not None:
+        _write_file(in_nvs)
+    return _remembered(store, row or known)
 
 
 def _remembered(store, row):
-    store.set_int(_ROLE_AND_UNIT, row.role << 8 | row.unit)
+    if row is not None:
+        store.set_int(_ROLE_AND_UNIT, row.role << 8 | row.unit)
     return row
 
 

@@ -14,6 +14,7 @@ _OVERWRITTEN = code(LOSSES, "overwritten")
 _UNUSED = code(LOSSES, "unused")
 _CRC = code(LOSSES, "crc")
 _SUFFIX = ".seg"
+_ENOSPC = 28  # of the port's errno table; the file system has no free block
 
 
 class ReadingLog:
@@ -43,7 +44,19 @@ class ReadingLog:
         return f"{self._directory}/{number:08d}{_SUFFIX}"
 
     def append(self, record):
-        """Store a packed 24-byte record; it is on flash when this returns."""
+        """Store a packed 24-byte record; it is on flash when this returns.
+
+        On a full file system the oldest segments make way: a node that cannot store is mute.
+        """
+        while True:
+            try:
+                return self._write(record)
+            except OSError as error:
+                if error.errno != _ENOSPC or len(self._numbers) < 2:
+                    raise
+            self._remove_oldest()
+
+    def _write(self, record):
         row = segment.pack_row(record)
         newest = self._numbers[-1] if self._numbers else 0
         if newest and self._fits(newest):
@@ -54,8 +67,20 @@ class ReadingLog:
             self._make_room()
             newest += 1
             self._numbers.append(newest)
-        with open(self._path(newest), "wb") as file:
-            file.write(segment.pack_header(self._epoch, records.seq_of(record)) + row)
+        self._begin(newest, segment.pack_header(self._epoch, records.seq_of(record)) + row)
+
+    def _begin(self, number, content):
+        """Write the newest segment's file; if that fails, nothing of it stays behind."""
+        try:
+            with open(self._path(number), "wb") as file:
+                file.write(content)
+        except OSError:
+            self._numbers.pop()
+            try:
+                os.remove(self._path(number))
+            except OSError:
+                pass  # it was not even made; an empty one is written anew
+            raise
 
     def _is_empty(self, number):
         """Tell whether the power went before a segment's first row: it may be written anew."""
@@ -73,8 +98,11 @@ class ReadingLog:
 
     def _make_room(self):
         while len(self._numbers) >= self._segments:
-            os.remove(self._path(self._numbers[0]))
-            self._numbers.pop(0)
+            self._remove_oldest()
+
+    def _remove_oldest(self):
+        os.remove(self._path(self._numbers[0]))
+        self._numbers.pop(0)
 
     def _header(self, number):
         with open(self._path(number), "rb") as file:

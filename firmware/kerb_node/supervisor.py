@@ -2,7 +2,9 @@
 
 Rule: a crash is counted in NVS before the restart; after `crash_limit` in a row the node enters
 safe mode, and one good run ends the count. What the ESP32 port calls a hard reset is a panic of
-the firmware below us (ports/esp32/modmachine.c), a power-on may be a brown-out.
+the firmware below us or machine.reset() (ports/esp32/modmachine.c), with which a technician's
+tool restarts a board: one alone proves nothing, so `crash_limit` is at least 2. A power-on may be
+a brown-out.
 """
 
 import io

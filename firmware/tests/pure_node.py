@@ -2,7 +2,7 @@
 
 import os
 
-from kerb_node import config, lampstate, modbus, retained
+from kerb_node import config, lampstate, modbus, readinglog, retained
 from kerb_node.fill import estimate, sound
 from kerb_node.light import arbiter, fade, perceptual
 from kerb_node.readinglog import ReadingLog
@@ -166,6 +166,55 @@ def test_the_reading_log(directory="pure_node_log"):
     clear(directory)
 
 
+def test_a_full_file_system_costs_the_oldest_segments(directory="pure_node_log"):
+    """The file of a new segment is made, and then there is no block for its content."""
+
+    class Full:
+        def __init__(self, path, mode):
+            open(path, mode).close()
+
+        def __enter__(self):
+            return self
+
+        def write(self, data):
+            raise OSError(28, "no block is free")
+
+        def __exit__(self, *error):
+            return False
+
+    clear(directory)
+    log = ReadingLog(directory, 5, 5, 4)
+    for seq in range(1, 17):
+        log.append(fill_record(seq))
+    room_for = [2]  # segments beside the new one
+
+    def scarce(path, mode):
+        full = mode == "wb" and len(os.listdir(directory)) > room_for[0]
+        return (Full if full else open)(path, mode)
+
+    readinglog.open = scarce
+    try:
+        log.append(fill_record(17))
+        assert lost(log, 5, 1, 17) == [(1, 8, 0)]
+        for seq in (18, 19, 20):
+            log.append(fill_record(seq))
+        before = sorted(os.listdir(directory))
+        room_for[0] = -1
+        try:
+            log.append(fill_record(21))
+            raise AssertionError("stored on a full file system")
+        except OSError as error:
+            assert error.errno == 28
+        # One is left, and nothing half made: its numbers go on behind it.
+        assert os.listdir(directory) == before[-1:]
+        room_for[0] = 9
+        log.append(fill_record(21))
+        assert sorted(os.listdir(directory)) == [before[-1], "00000006.seg"]
+    finally:
+        del readinglog.open
+        clear(directory)
+
+
 def test_a_damaged_row_is_said_as_crc(directory="pure_node_log"):
     clear(directory)
     log = ReadingLog(directory, 5, 3, 16)
@@ -245,6 +294,11 @@ def test_settings():
     assert good.pings == 5 and not good.complaints
     bad = config.Settings('{"pings": 99, "pongs": 1, "advert_ms": "x", "log_rows": true}')
     assert bad.pings == 7 and len(bad.complaints) == 4
+    large = config.Settings('{"log_segments": 64, "log_rows": 1024, "pings": 5}')
+    assert (large.log_segments, large.log_rows, large.pings) == (16, 1024, 5)
+    assert len(large.complaints) == 1 and "log_segments = 64" in large.complaints[0]
+    assert not config.Settings('{"log_segments": 32, "log_rows": 1024}').complaints
+    assert config.Settings('{"crash_limit": 1}').crash_limit == 3
     # MicroPython's parser takes an object that is cut short; its values are still checked.
     for text in ("", "[]", "null"):
         assert config.Settings(text).complaints

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from aes import new_ecb
-from boards import KEY, NODE_ID, BareWorld, bin_board
+from boards import KEY, NODE_ID, BareWorld, bin_board, lamp_board, mounted
 from kerb_check import flash
 from kerb_sim.air.medium import Air, Connection
-from kerb_sim.board.spec import BLOCK_BYTES
 from kerb_sim.board.virtual import VirtualBoard
-from kerb_wire import frame, gatt, messages, provisioning, session
-from littlefs import LittleFS
-from littlefs.context import UserContext
+from kerb_wire import bthome, frame, gatt, keys, messages, provisioning, session
 from streets import interpreter
 
 _WAKE_S = 15.0
 ADDRESS = ":".join(f"{octet:02X}" for octet in provisioning.address_of(NODE_ID))
 OURS = provisioning.pack(0, 0, NODE_ID, KEY, b"test")
+_NEW_KEY = bytes(range(100, 116))
+RENEWED = provisioning.pack(0, 0, NODE_ID, _NEW_KEY, b"moved")
 
 
 def live(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -59,19 +58,10 @@ def stored(board: VirtualBoard) -> list[Any]:
     return flash.read(board.spec.flash_path, NODE_ID.hex()).readings
 
 
-def mounted(board: VirtualBoard) -> tuple[Any, Any]:
-    """Return (the board's file system, the memory that holds its blocks)."""
-    image = board.spec.flash_path.read_bytes()
-    context = UserContext(len(image))
-    context.buffer = bytearray(image)
-    blocks = len(image) // BLOCK_BYTES
-    return LittleFS(context=context, block_size=BLOCK_BYTES, block_count=blocks), context
-
-
 def identities(board: VirtualBoard) -> tuple[bytes, bytes]:
     """Return the identity's copies: (in NVS, in the file)."""
     nvs = json.loads(board.spec.nvs_path.read_text())["kerb"]
-    disk, _ = mounted(board)
+    disk, _ = mounted(board.spec)
     try:
         with disk.open("identity.bin", "rb") as file:
             in_file = file.read()
@@ -82,7 +72,7 @@ def identities(board: VirtualBoard) -> tuple[bytes, bytes]:
 
 def put_file(board: VirtualBoard, blob: bytes) -> None:
     """Lay another identity.bin on the flash while the board is off."""
-    disk, context = mounted(board)
+    disk, context = mounted(board.spec)
     with disk.open("identity.bin", "wb") as file:
         file.write(blob)
     board.spec.flash_path.write_bytes(bytes(context.buffer))
@@ -133,6 +123,80 @@ def test_a_damaged_file_is_mended_from_nvs(tmp_path: Path) -> None:
         await board.close()
         assert identities(board) == (OURS, OURS)
         assert len(stored(board)) == 1
+
+    live(story)
+
+
+def test_a_new_identity_file_is_taken(tmp_path: Path) -> None:
+    """As `kerb flash --node` or mpremote lays it there: a rotated key, another site."""
+
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path / "node", world)
+        await one_wake(board)
+        await board.power_cut()
+        put_file(board, RENEWED)
+        await one_wake(board)
+        await board.close()
+        assert identities(board) == (RENEWED, RENEWED)
+        assert "the identity is replaced by /identity.bin" in board.console()
+        before, after = (one.identity for one in stored(board))
+        assert before.epoch == after.epoch and before.seq < after.seq, "a nonce may come again"
+        (advert,) = world.adverts[after.seq]
+        ecb = new_ecb(keys.advert_key(new_ecb, _NEW_KEY, after.epoch))
+        service_data = advert[advert.index(b"\xd2\xfc") + 2 :]
+        address = provisioning.address_of(NODE_ID)
+        assert bthome.unseal(ecb, address, service_data)[0] == after.seq
+
+    live(story)
+
+
+def test_power_cut_at_every_write_while_an_identity_is_taken(tmp_path: Path) -> None:
+    async def story() -> None:
+        number = 0
+        survived = False
+        while not survived:
+            number += 1
+            board = bin_board(tmp_path / f"cut{number}", BareWorld())
+            put_file(board, RENEWED)
+            board.cut_power_at_flash_write(number)
+            await board.power_on()
+            survived = await board.wait_for("dead", "sleeping", timeout_s=_WAKE_S) == "sleeping"
+            await board.power_cut()
+            await one_wake(board)
+            await board.close()
+            assert identities(board) == (RENEWED, RENEWED), number
+            numbers = [one.identity.seq for one in stored(board)]
+            assert numbers == sorted(set(numbers))
+        assert number > 3
+
+    live(story)
+
+
+def test_a_lamp_that_is_made_a_bin_goes_on_behind_its_numbers(tmp_path: Path) -> None:
+    """Its log and its RTC memory, which outlives the restart of kerb flash, are a lamp's."""
+
+    async def story() -> None:
+        world = BareWorld()
+        bus, _, made = lamp_board(tmp_path / "node", world)
+        board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=Air(1))
+        bus.start()
+        await board.power_on()
+        async with asyncio.timeout(_WAKE_S):
+            while not world.duty_u16 or not stored(board):
+                await asyncio.sleep(0.05)
+        board.freeze()
+        put_file(board, OURS)
+        await board.panic()  # machine.reset(): the same to the port
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        bus.close()
+        lamp, bin_ = stored(board)
+        assert (lamp.content["kind"], bin_.content["kind"]) == ("lamp", "fill")
+        assert (bin_.content["event"], bin_.content["quality"]) == ("boot", "good")
+        assert lamp.identity.epoch == bin_.identity.epoch
+        assert lamp.identity.seq < bin_.identity.seq
+        assert "Traceback" not in board.console()
 
     live(story)
 
@@ -226,6 +290,70 @@ def test_a_bin_that_stays_tilted_says_it_once_and_sleeps(tmp_path: Path) -> None
     live(story)
 
 
+class NotedSleeps(BareWorld):
+    """Notes how long the board means to sleep each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sleeps_ms: list[int] = []
+
+    def slept(self, duration_ms: int) -> None:
+        self.sleeps_ms.append(duration_ms)
+
+    def rattle(self, board: VirtualBoard) -> None:
+        """Close the tilt contact for a moment."""
+        self.levels[33] = 0
+        board.pin_changed(33)
+        self.levels[33] = 1
+
+
+def test_a_tilt_contact_that_rattles_wakes_once_a_minute(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = NotedSleeps()
+        board = bin_board(tmp_path / "node", world, wake_interval_ms=900000)
+        await one_wake(board)
+        world.rattle(board)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        for _ in range(5):
+            world.rattle(board)
+            await asyncio.sleep(0.1)
+            assert board.state == "sleeping"
+        await board.close()
+        assert [one.content["event"] for one in stored(board)] == ["boot", "tilt"]
+        before_ms, after_ms = world.sleeps_ms
+        assert before_ms > 800000 and after_ms <= 60000
+
+    live(story)
+
+
+def test_a_tilt_contact_is_armed_again_after_the_pause(tmp_path: Path) -> None:
+    """A bin that falls during the pause says it at its end, one that falls later at once."""
+
+    async def story() -> None:
+        world = NotedSleeps()
+        board = bin_board(tmp_path / "node", world, wake_interval_ms=2500)
+        await one_wake(board)
+        world.rattle(board)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        world.levels[33] = 0
+        board.pin_changed(33)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        world.levels[33] = 1
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        world.rattle(board)
+        await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        events = [one.content["event"] for one in stored(board)]
+        assert events == ["boot", "tilt", "tilt", "periodic", "tilt"]
+
+    live(story)
+
+
 def test_service_makes_one_record_and_repeats_its_advert(tmp_path: Path) -> None:
     async def story() -> None:
         world = BareWorld()
@@ -249,7 +377,7 @@ def test_a_gateway_that_proves_itself_ends_safe_mode(tmp_path: Path) -> None:
     async def story() -> None:
         world = BareWorld()
         made = bin_board(
-            tmp_path / "node", world, crash_limit=1, safe_mode_wake_ms=1000, connect_window_ms=6000
+            tmp_path / "node", world, crash_limit=2, safe_mode_wake_ms=1000, connect_window_ms=6000
         )
         air = Air(1)
         board = VirtualBoard(made.spec, world, interpreter=interpreter(), air=air)

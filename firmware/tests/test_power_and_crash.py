@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import shutil
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from struct import pack
 
-from boards import NODE_ID, BareWorld, bin_board, lamp_board
+from boards import NODE_ID, BareWorld, bin_board, lamp_board, mounted
 from kerb_check import flash
 from kerb_check.flash import Flash
+from kerb_sim.air.medium import Air
 from kerb_sim.board.spec import BoardSpec, manufacture
 from kerb_sim.board.virtual import VirtualBoard
+from kerb_wire import records, segment
+from littlefs import LittleFSError
 from streets import interpreter
 
 _WAKE_S = 15.0
@@ -73,6 +80,108 @@ def test_power_cut_at_every_flash_write_while_the_log_rotates(tmp_path: Path) ->
     asyncio.run(story())
 
 
+class Crowded:
+    """A board on whose flash the log and other files have left no block free."""
+
+    epoch = 0x11223344
+    rows = 256  # two blocks
+
+    def __init__(self, made: VirtualBoard, template: bytes) -> None:
+        settings = made.spec.settings | {"log_rows": self.rows, "log_segments": 16}
+        self.spec = dataclasses.replace(made.spec, settings=settings, flash_blocks=24)
+        manufacture(self.spec)
+        self._template = template
+        self._disk, context = mounted(self.spec)
+        self._disk.mkdir("log")
+        segments = self._many(self._put_segment)
+        self._many(lambda number: self._put(f"other{number}", bytes(4000)))
+        assert 4 < segments < 16
+        self.last_seq = self.rows * segments
+        self.spec.flash_path.write_bytes(bytes(context.buffer))
+        nvs = {"identity": self.spec.identity.hex(), "epoch": self.epoch, "boot_no": 1}
+        nvs |= {"seq_block": self.last_seq + 1, "log_began": 1}
+        self.spec.nvs_path.write_text(json.dumps({"kerb": nvs}))
+
+    def _put_segment(self, number: int) -> None:
+        first_seq = self.rows * number + 1
+        content = segment.pack_header(self.epoch, first_seq)
+        for seq in range(first_seq, first_seq + self.rows):
+            content += segment.pack_row(self._template[:4] + pack("<I", seq) + self._template[8:])
+        self._put(f"log/{number + 1:08d}.seg", content)
+
+    def _put(self, path: str, content: bytes) -> None:
+        try:
+            with self._disk.open(path, "wb") as file:
+                file.write(content)
+        except LittleFSError:
+            self._disk.remove(path)
+            raise
+
+    def _many(self, put: Callable[[int], None]) -> int:
+        for number in count():
+            try:
+                put(number)
+            except LittleFSError:
+                return number
+        raise AssertionError
+
+    def starts(self) -> int:
+        """Return how many starts since then are on the flash."""
+        return [one.content["event"] for one in image(self.spec).readings].count("boot")
+
+    def stored(self) -> list[int]:
+        """Return the numbers on the flash; the oldest segments, and no others, may be gone."""
+        numbers = [one.identity.seq for one in image(self.spec).readings]
+        assert numbers[0] % self.rows == 1
+        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+        return numbers
+
+
+def test_a_bin_on_a_full_file_system_stores_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = BareWorld()
+        record = records.pack_fill(1, 1, 0, 1000, 3, 0, 200, 90, 0, 7, 7, 0, 0)
+        crowded = Crowded(bin_board(tmp_path / "node", world), record)
+        board = VirtualBoard(crowded.spec, world, interpreter=interpreter(), air=Air(1))
+        await board.power_on()
+        for _ in range(8):  # a few rows lie in the directory's blocks before a segment needs one
+            await board.wait_for("sleeping", timeout_s=_WAKE_S)
+            await board.wait_for("running", timeout_s=_WAKE_S)
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        numbers = crowded.stored()
+        assert numbers[0] > 1, "it was not full"
+        assert numbers[-1] >= crowded.last_seq + 9
+        assert set(world.adverts) <= set(numbers)
+        assert "Traceback" not in board.console()
+
+    asyncio.run(story())
+
+
+def test_a_lamp_on_a_full_file_system_stores_its_start(tmp_path: Path) -> None:
+    """Before it serves: else it would be dark to its bus for ever."""
+
+    async def story() -> None:
+        world = BareWorld()
+        bus, _, made = lamp_board(tmp_path / "node", world)
+        crowded = Crowded(made, records.pack_lamp(1, 1, 0, 70, 0, 0, 0, 0, 0, 0))
+        bus.start()
+        board = VirtualBoard(crowded.spec, world, interpreter=interpreter())
+        starts = 8
+        for number in range(1, starts + 1):
+            await board.power_on()
+            async with asyncio.timeout(_WAKE_S):
+                while crowded.starts() < number:
+                    await asyncio.sleep(0.05)
+            await board.power_cut()
+        await board.close()
+        bus.close()
+        assert image(crowded.spec).readings[0].identity.seq > 1, "it was not full"
+        assert "Traceback" not in board.console()
+
+    asyncio.run(story())
+
+
 async def until_advert(world: BareWorld, number: int) -> None:
     """Wait for the number-th advert: the radio has started."""
     async with asyncio.timeout(_WAKE_S):
@@ -114,6 +223,20 @@ def test_panics_below_the_application_end_in_safe_mode(tmp_path: Path) -> None:
         await board.close()
         assert image(board.spec).readings[-1].content["event"] == "crash"
         assert world.boots == ["power_on", "hard", "hard", "hard"]
+
+    asyncio.run(story())
+
+
+def test_a_restart_by_a_tool_alone_is_no_reason_for_safe_mode(tmp_path: Path) -> None:
+    """machine.reset() ends kerb flash; nothing tells it from a panic."""
+
+    async def story() -> None:
+        board = bin_board(tmp_path / "node", BareWorld(), crash_limit=1)
+        await board.power_on("hard")
+        await board.wait_for("sleeping", timeout_s=_WAKE_S)
+        await board.close()
+        assert [one.content["event"] for one in image(board.spec).readings] == ["boot"]
+        assert "crash_limit = 1: not 2 to 20; the default is 3" in board.console()
 
     asyncio.run(story())
 

@@ -1,7 +1,8 @@
 """A node's settings as data: what /settings.json may say, its product defaults and its bounds.
 
 Rule: the node, the technician's tool that writes the file, and docs/settings.md read this table.
-All values are whole numbers with the unit in their name.
+All values are whole numbers with the unit in their name. What only two of them say together,
+the size of the log, is bounded too.
 """
 
 from kerb_wire.layout import is_whole
@@ -40,11 +41,14 @@ SETTINGS = {
     "cycling_window_ms": (3600000, 60000, 86400000),
     # both
     "watchdog_ms": (30000, 3000, 300000),  # the longest burst takes 2.7 s
-    "crash_limit": (3, 1, 20),
+    "crash_limit": (3, 2, 20),  # one alone may be a tool's restart: see supervisor.py
     "console_window_ms": (2000, 0, 10000),
     "log_segments": (16, 2, 64),
     "log_rows": (128, 4, 1024),
 }
+
+# Half of the 2 MiB file system of an ESP32 with 4 MiB of flash: 28 bytes a record, whole blocks.
+LOG_RECORDS_MAX = 32768
 
 
 _SHOWN_MAX = 40
@@ -67,3 +71,17 @@ def complaint(name: str, value) -> str | None:
     if not is_whole(value, low, high):
         return f"{name} = {_shown(value)}: not {low} to {high}; the default is {default}"
     return None
+
+
+def log_complaint(segments: int, rows: int) -> str | None:
+    """Return what is wrong with the log's two settings together, or None.
+
+    With the default of log_segments any log_rows is right.
+    """
+    if segments * rows <= LOG_RECORDS_MAX:
+        return None
+    return (
+        f"log_segments = {segments} with log_rows = {rows}: {segments * rows} records, and the "
+        f"flash takes {LOG_RECORDS_MAX}: lower one of them; the default of log_segments is "
+        f"{SETTINGS['log_segments'][0]}"
+    )

@@ -216,3 +216,20 @@ def test_every_setting_out_of_range_is_named():
         for wrong in (low - 1, high + 1, True, None, "7", 1.5):
             assert settings.complaint(name, wrong).startswith(name), (name, wrong)
     assert settings.complaint("pongs", 1)
+
+
+def test_the_size_of_the_log_is_bounded():
+    for rows in (4, 128, 512, 1024):
+        most = min(64, settings.LOG_RECORDS_MAX // rows)
+        assert settings.log_complaint(most, rows) is None
+    segments, _, segments_max = settings.SETTINGS["log_segments"]
+    _, _, rows_max = settings.SETTINGS["log_rows"]
+    assert settings.log_complaint(segments, rows_max) is None
+    text = settings.log_complaint(segments_max, rows_max)
+    for part in ("log_segments = 64", "log_rows = 1024", "lower", "the default"):
+        assert part in text, text
+    block_bytes = 4096
+    for rows in (512, rows_max):
+        segment_bytes = segment.HEADER_BYTES + rows * segment.ROW_BYTES
+        blocks = -(-segment_bytes // block_bytes)
+        assert settings.LOG_RECORDS_MAX // rows * blocks * block_bytes <= 1 << 20

@@ -2,9 +2,11 @@
 
 The image is a file that you have (micropython's ESP32_GENERIC, 1.24 or newer); esptool writes it,
 mpremote copies the tree of `kerb board` and the folder that `kerb provision` made, and restarts
-the board. Files of an older tree go; the log, the settings and the identity of a board stay
-unless --node brings others. On a port without a reset line press the board's reset button when
-the command says so.
+the board. Without --image, files of an older tree go; the log stays, and so do settings and
+identity unless --node brings others. --image erases the whole chip first: log, settings, identity
+and NVS. Records that the gateway has not fetched are lost then, so let it fetch them first; and
+--image asks for --node, or for --image-only where a blank board is wanted. On a port without a
+reset line press the board's reset button when the command says so.
 """
 
 from __future__ import annotations
@@ -114,7 +116,7 @@ def _run(module: str, *arguments: str) -> None:
 
 
 def write_image(port: str, image: Path, baud: str, before: str) -> None:
-    """Erase the chip and write the image."""
+    """Erase the chip, as another MicroPython may not read the old file system; write the image."""
     common = ("--chip", "esp32", "--port", port, "--baud", baud, "--before", before)
     _run("esptool", *common, "write-flash", "--erase-all", _IMAGE_OFFSET, str(image))
 
@@ -154,10 +156,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", required=True, help="such as /dev/ttyUSB0")
     parser.add_argument(
-        "--image", type=Path, help="the MicroPython image; without it none is written"
+        "--image",
+        type=Path,
+        help="the MicroPython image; ERASES the board's log, settings, identity and NVS first",
     )
     parser.add_argument("--node", type=Path, help="a folder that kerb provision made")
-    parser.add_argument("--image-only", action="store_true", help="copy no files")
+    parser.add_argument(
+        "--image-only", action="store_true", help="copy no files: the board is blank afterwards"
+    )
     parser.add_argument("--baud", default=_BAUD, help="[%(default)s]")
     parser.add_argument(
         "--before", default="default-reset", help="esptool's --before [%(default)s]"
@@ -174,13 +180,19 @@ def _check(options: argparse.Namespace) -> None:
         check_node(options.node)
     if options.image is not None:
         check_image(options.image)
+        if options.node is None and not options.image_only:
+            raise Mistake(
+                "--image erases the board, its identity and log too: give --node, the folder that "
+                "kerb provision made; or leave --image out to bring the firmware alone; or say "
+                "--image-only for a blank board"
+            )
 
 
 def _put(options: argparse.Namespace) -> dict[str, object]:
     """Do what was asked for and return what was done."""
     done: dict[str, object] = {"port": options.port, "image": None, "node": None, "files": 0}
     if options.image is not None:
-        print(f"writing {options.image} to {options.port}", flush=True)
+        print(f"erasing {options.port}, then writing {options.image}", flush=True)
         write_image(options.port, options.image, options.baud, options.before)
         done["image"] = str(options.image)
     if options.image_only:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kerb_wire import provisioning
 from kerb_wire.errors import LocalFault
-from kerb_wire.settings import SETTINGS, complaint
+from kerb_wire.settings import SETTINGS, complaint, log_complaint
 from kerb_wire.words import ROLES, code
 
 from kerb_tools.parser import new as parser_of
@@ -108,7 +108,17 @@ def _settings(pairs: list[str]) -> dict[str, int]:
             hint = f"; did you mean {close[0]}?" if name not in SETTINGS and close else ""
             raise Mistake(f"--set {pair}: {wrong}{hint}")
         settings[name] = value
+    _check_log(settings)
     return settings
+
+
+def _check_log(settings: dict[str, int]) -> None:
+    segments, rows = (
+        settings.get(name, SETTINGS[name][0]) for name in ("log_segments", "log_rows")
+    )
+    wrong = log_complaint(segments, rows)
+    if wrong is not None:
+        raise Mistake(f"--set: {wrong}")
 
 
 def main(arguments: list[str]) -> int:

@@ -75,6 +75,10 @@ MUTANTS = [
         "if False:",
         "firmware/tests/test_bin_life.py::test_a_copied_flash_is_refused",
     ),
+    Mutant("the old identity undoes a new one", "firmware/kerb_node/identity.py",
+           "    if row is not None:\n        store.set_blob(",
+           "    if row is not None and known is None:\n        store.set_blob(",
+           "firmware/tests/test_bin_life.py::test_a_new_identity_file_is_taken"),
     Mutant(
         "overwritten called unused",
         "firmware/kerb_node/readinglog.py",
@@ -104,6 +108,14 @@ MUTANTS = [
     Mutant("HIL erases a board in use", "hil_tests/serial_bench.py",
            "if site != _SITE:", "if False:",
            "tools/tests/test_serial_bench.py::test_a_board_in_use_is_left_alone"),
+    Mutant("a full file system ends a node", "firmware/kerb_node/readinglog.py",
+           "if error.errno != _ENOSPC or len(self._numbers) < 2:", "if True:",
+           "firmware/tests/test_power_and_crash.py"
+           "::test_a_bin_on_a_full_file_system_stores_on"),
+    Mutant("a tilt contact rattles without end", "firmware/kerb_node/bin.py",
+           "            wake_pins = ()\n", "",
+           "firmware/tests/test_bin_life.py"
+           "::test_a_tilt_contact_that_rattles_wakes_once_a_minute"),
     Mutant("fuzz: overlong UTF-8 is text", "shared/kerb_wire/provisioning.py",
            "if 0xC2 <= first <= 0xDF:", "if 0xC0 <= first <= 0xDF:", REGRESSIONS),
     Mutant("fuzz: a session's message counts twice", "shared/kerb_wire/session.py",

@@ -23,6 +23,10 @@ MUTANTS = [
     Mutant("files of an older tree stay", "tools/kerb_tools/flash.py",
            "elif path not in wanted:", "elif False:",
            "tools/tests/test_board_console.py::test_an_old_tree_is_replaced_and_the_log_stays"),
+    Mutant("an image takes a node's identity", "tools/kerb_tools/flash.py",
+           "if options.node is None and not options.image_only:", "if False:",
+           "tools/tests/test_technician.py"
+           "::test_an_image_that_would_leave_a_board_without_identity_is_refused"),
     Mutant("a soft reset ends the watchdog", "tools/kerb_sim/board/virtual.py",
            'await self._stop("off", watched=True)', 'await self._stop("off")',
            "tools/tests/test_board_console.py::test_ctrl_c_leaves_a_watchdog_behind"),

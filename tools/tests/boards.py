@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from kerb_sim.air.medium import Air
-from kerb_sim.board.spec import BoardSpec, manufacture
+from kerb_sim.board.spec import BLOCK_BYTES, BoardSpec, manufacture
 from kerb_sim.board.virtual import VirtualBoard
 from kerb_sim.bus.wire import Bus
 from kerb_sim.world.luminaire import LOAD_PIN, NOMINAL_MA, SUPPLY_PIN, Luminaire
 from kerb_wire import provisioning
+from littlefs import LittleFS
+from littlefs.context import UserContext
 from streets import interpreter
 
 NODE_ID = bytes.fromhex("a4cf12000010")
@@ -102,3 +104,12 @@ def lamp_board(directory: Path, world: BareWorld) -> tuple[Bus, Path, VirtualBoa
     )
     manufacture(spec)
     return bus, port, VirtualBoard(spec, world, interpreter=interpreter())
+
+
+def mounted(spec: BoardSpec) -> tuple[Any, Any]:
+    """Return (the file system of a board that is off, the memory that holds its blocks)."""
+    image = spec.flash_path.read_bytes()
+    context = UserContext(len(image))
+    context.buffer = bytearray(image)
+    blocks = len(image) // BLOCK_BYTES
+    return LittleFS(context=context, block_size=BLOCK_BYTES, block_count=blocks), context

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from esp32_mock_bootloader.api import MockHandle
-from kerb_tools import board_tree, cli, flash, monitor, provision
+from kerb_tools import board_tree, cli, flash, maintenance, monitor, provision
 from kerb_wire import provisioning
 
 Capture = pytest.CaptureFixture[str]
@@ -45,6 +45,7 @@ def test_provision_makes_the_blob_and_the_key(
         ["--role", "bin", "--set", "pings=\u00b2"],
         ["--role", "bin", "--set", "pings=99"],
         ["--role", "bin", "--set", "wake_intervall_ms=900000"],
+        ["--role", "bin", "--set", "log_segments=64", "--set", "log_rows=1024"],
         ["--role", "bin", "--site", "x" * 30],
     ],
 )
@@ -61,30 +62,56 @@ def test_the_board_tree_is_complete(tmp_path: Path) -> None:
     assert not any("test" in name for name in files)
 
 
-def test_flash_writes_the_image_through_the_real_protocol(tmp_path: Path) -> None:
-    image = tmp_path / "image.bin"
-    image.write_bytes(bytes([0xE9, 1, 2, 0x20]) + bytes(20) + os.urandom(8168))
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.bin"
+    path.write_bytes(bytes([0xE9, 1, 2, 0x20]) + bytes(20) + os.urandom(8168))
+    return path
+
+
+def flashed(mock: MockHandle, image: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    common = ["--port", mock.url(), "--image", str(image), "--before", "no-reset"]
+    return subprocess.run(
+        [sys.executable, "-m", "kerb_tools", "flash", *common, *more],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_flash_writes_the_image_through_the_real_protocol(image: Path) -> None:
     with MockHandle("esp32") as mock:
-        answer = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "kerb_tools",
-                "flash",
-                "--port",
-                mock.url(),
-                "--image",
-                str(image),
-                "--image-only",
-                "--before",
-                "no-reset",
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        answer = flashed(mock, image, "--image-only", "--json")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "Hash of data verified" in answer.stdout
+    assert "erased" in answer.stdout
+    done = json.loads(answer.stdout.splitlines()[-1])
+    assert (done["image"], done["node"], done["files"]) == (str(image), None, 0)
+
+
+def test_an_image_that_would_leave_a_board_without_identity_is_refused(image: Path) -> None:
+    """Everything is erased with an image, so without --node a node in use would be nobody."""
+    with MockHandle("esp32") as mock:
+        answer = flashed(mock, image, "--json")
+    assert answer.returncode == 2
+    for word in ("erases", "--node", "--image-only", "log"):
+        assert word in answer.stderr
+    assert not answer.stdout, "the board was touched"
+
+
+def test_an_image_with_a_node_is_written(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    assert provisioned(tmp_path, "--role", "bin") == 0
+    node = tmp_path / "nodes" / "a4cf12000007"
+    for wait in ("RESET_BY_HAND_S", "_BOOT_S"):
+        monkeypatch.setattr(maintenance, wait, 0.1)
+    with MockHandle("esp32") as mock:
+        common = ["--port", mock.url(), "--image", str(image), "--before", "no-reset"]
+        assert flash.main([*common, "--node", str(node)]) == 2
+    said = capfd.readouterr()
+    assert "Hash of data verified" in said.out
+    assert "did not come to its prompt" in said.err  # the mock is a bootloader and nothing else
 
 
 @pytest.mark.parametrize(

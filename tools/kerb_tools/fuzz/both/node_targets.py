@@ -306,6 +306,8 @@ def node_settings(data: bytes):
     for name in settings.SETTINGS:
         if settings.complaint(name, getattr(chosen, name)) is not None:
             raise Broken("a setting out of its bounds")
+    if settings.log_complaint(chosen.log_segments, chosen.log_rows) is not None:
+        raise Broken("a log larger than the flash")
     if len(chosen.complaints) > _COMPLAINTS_MOST:
         raise Broken("complaints without end")
     if max([0] + [len(one) for one in chosen.complaints]) > _TEXT_MOST:
