@@ -21,6 +21,22 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("what is being read is given up", "gateway/kerb_gateway/store/outbox.py",
+           "        async with self.turn:\n            return await self._after(",
+           "        return await self._after(",
+           f"{KEPT}::test_what_is_being_read_for_the_publisher_is_not_given_up"),
+    Mutant("a retired node's backlog is not given up", "gateway/kerb_gateway/store/retention.py",
+           "        if not rows:\n            return\n        by_no",
+           "        known = {one.stream_no for one in self._ledger.streams.values()}\n"
+           "        rows = [row for row in rows if row[0] in known]\n        by_no",
+           f"{KEPT}::test_a_retired_nodes_backlog_goes_with_the_others"),
+    Mutant("damage is said by one life only", "gateway/kerb_gateway/assembly.py",
+           'await store.query("select value from meta where key = ?", [PUT_ASIDE])',
+           "[(one.name,) for one in [store.put_aside] if one]",
+           f"{LETTERS}::test_a_damaged_database_is_said_upstream_whoever_meets_it_and_dies"),
+    Mutant("who asks about letters mends a damaged file", "gateway/kerb_gateway/console.py",
+           "Store(path, mends=False)", "Store(path)",
+           f"{LETTERS}::test_a_damaged_database_is_said_upstream_whoever_meets_it_and_dies"),
     Mutant("a command taken along goes by the other file's number",
            "gateway/kerb_gateway/store/restore.py",
            "[row[-2:] for row in commands if row[-2] is not None]", "[]",

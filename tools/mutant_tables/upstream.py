@@ -17,6 +17,9 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("an id is used while its PUBACK is owed", "gateway/kerb_gateway/uplink/mqtt.py",
+           "if message.rc != mqtt.MQTT_ERR_QUEUE_SIZE:", "if True:",
+           "gateway/tests/test_owed_pubacks.py::test_an_id_whose_puback_is_owed_is_nobody_elses"),
     Mutant("outbox ends without puback", "gateway/kerb_gateway/publisher.py",
            "self._flying.add(self._broker.publish(topic, payload), rows)",
            "self._broker.publish(topic, payload)\n"
