@@ -28,6 +28,8 @@ from kerb_gateway.errors import ConfigError
 
 _KEY = re.compile(r"[0-9a-fA-F]{32}\Z")
 _SECRET_MAX_BYTES = 4096
+# What lies beside the database under its name, and must stay there.
+_STORE_ENDS = ("", "-wal", "-shm", "-journal", ".lock", ".ballast", ".suspect", ".restoring")
 
 _SEGMENT = r"^[A-Za-z0-9_-]{1,64}$"
 _NODE_ID = r"^[0-9a-f]{12}$"
@@ -170,7 +172,7 @@ class ControlPart(_Part):
     """The local socket for the command line; it lies beside the database unless it is named."""
 
     enabled: bool = True
-    socket: Path | None = None
+    socket: FilePath | None = None
 
 
 class WatchPart(_Part):
@@ -241,6 +243,7 @@ def load(path: Path) -> tuple[Config, Secrets]:
     except ValidationError as error:
         mistakes.extend(_explain(one, table) for one in error.errors())
     mistakes.extend(_cross_checks(table))
+    mistakes.extend(_socket_check(table, path.parent))
     keys, missing = _keys(table, path.parent)
     mistakes.extend(missing)
     password, wrong = _password(table.get("uplink"), path.parent)
@@ -350,6 +353,27 @@ def _group_checks(table: dict[str, Any]) -> list[str]:
     if "group" in table and named == "group":
         return ["gateway.id = 'group': stands for the whole group in topics; name it otherwise"]
     return []
+
+
+def _socket_check(table: dict[str, Any], base: Path) -> list[str]:
+    """Refuse a socket that has the name of a file of the database, by whichever way it is said."""
+    database, socket = _text_at(table, "store", "path"), _text_at(table, "control", "socket")
+    if database is None or socket is None:
+        return []
+    place, named = os.path.realpath(base / database), os.path.realpath(base / socket)
+    if named not in {place + end for end in _STORE_ENDS}:
+        return []
+    return [
+        f"control.socket = {socket!r}: is a file of the database that store.path names; "
+        "name another, or leave it out"
+    ]
+
+
+def _text_at(table: dict[str, Any], part: str, key: str) -> str | None:
+    """Return the name of a file that can be one."""
+    found = table.get(part)
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, str) and "\0" not in value else None
 
 
 def _enabled(part: Any) -> bool:

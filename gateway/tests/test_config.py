@@ -128,6 +128,23 @@ def test_a_group_has_defaults_and_its_name_is_nobodys(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", ".lock", ".ballast"])
+@pytest.mark.parametrize("way", ["", "./", "sub/../", "link/"])
+def test_the_control_socket_is_no_file_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, end: str
+) -> None:
+    monkeypatch.setenv("KEY_ONE", "00" * 16)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    named = f"{way}gateway.sqlite{end}"
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, f'{GOOD}[control]\nsocket = "{named}"\n'))
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(f"control.socket = {named!r}: is a file of the database")
+    checked, _ = config.load(write(tmp_path, f'{GOOD}[control]\nsocket = "{named}.sock"\n'))
+    assert checked.socket_path.name == f"gateway.sqlite{end}.sock"
+
+
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 2"):
         config.load(write(tmp_path, "[gateway]\nid = \n"))
