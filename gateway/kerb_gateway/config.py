@@ -28,6 +28,7 @@ from kerb_gateway.errors import ConfigError
 
 _KEY = re.compile(r"[0-9a-fA-F]{32}\Z")
 _SECRET_MAX_BYTES = 4096
+_HOST_MAX_BYTES = 253  # RFC 1035, 3.1, without the lengths of the first label and of the root
 # What lies beside the database under its name, and must stay there.
 _STORE_ENDS = ("", "-wal", "-shm", "-journal", ".lock", ".ballast", ".suspect", ".restoring")
 
@@ -50,6 +51,24 @@ def _possible(path: Path) -> Path:
 
 
 FilePath = Annotated[Path, AfterValidator(_possible)]
+
+
+def _resolvable(host: str) -> str:
+    """Refuse what no resolver is ever asked: its thread would end in an error, for ever anew."""
+    if not host.isprintable() or " " in host:
+        raise ValueError("no host has a blank or an unprintable character in its name")
+    try:
+        name = host.encode("idna")
+    except UnicodeError:
+        raise ValueError(
+            "no host can have that name: between two dots stand 1 to 63 characters"
+        ) from None
+    if len(name) > _HOST_MAX_BYTES:
+        raise ValueError(f"{len(name)} bytes as it is sent: at most {_HOST_MAX_BYTES}")
+    return host
+
+
+Host = Annotated[str, Field(min_length=1, max_length=_HOST_MAX_BYTES), AfterValidator(_resolvable)]
 
 
 class _Part(BaseModel):
@@ -78,7 +97,7 @@ class StorePart(_Part):
 class UplinkPart(_Part):
     """The broker upstream."""
 
-    host: str = Field(min_length=1)
+    host: Host
     port: Port = 1883
     username: str | None = None
     password_file: Path | None = None
@@ -141,7 +160,7 @@ class NodesMqttPart(_Part):
     """The gateway's own broker, through which Wi-Fi nodes send."""
 
     enabled: bool = False
-    host: str = Field("127.0.0.1", min_length=1)
+    host: Host = "127.0.0.1"
     port: Port = 1883
     username: str | None = None
     password_file: Path | None = None

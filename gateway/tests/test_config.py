@@ -145,6 +145,47 @@ def test_the_control_socket_is_no_file_of_the_database(
     assert checked.socket_path.name == f"gateway.sqlite{end}.sock"
 
 
+_LONG = ".".join(["x" * 49] * 6)  # 299 characters
+_NO_HOSTS = {
+    "broker..example": "between two dots",
+    "x" * 64: "between two dots",
+    "\u00ad": "blank",
+    "": "at least 1",
+    " ": "blank",
+    "bro ker": "blank",
+    "a\u0000b": "blank",
+    "a\tb": "blank",
+    _LONG: "at most 253",
+    ".".join(["ü" * 20] * 10): "at most 253",
+}
+
+
+@pytest.mark.parametrize("host", _NO_HOSTS)
+@pytest.mark.parametrize("part", ["uplink", "nodes_mqtt"])
+def test_a_host_that_cannot_be_one_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, host: str
+) -> None:
+    monkeypatch.setenv("KEY_ONE", "00" * 16)
+    line = f"host = {json.dumps(host)}"
+    text = GOOD.replace('host = "127.0.0.1"', line)
+    if part == "nodes_mqtt":
+        text = f"{GOOD}[nodes_mqtt]\n{line}\n"
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, text))
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(f"{part}.host = {host!r}: ")
+    assert _NO_HOSTS[host] in mistake
+
+
+@pytest.mark.parametrize("host", ["broker", "brücke.example", "a.example.", "::1", "fe80::1%eth0"])
+def test_names_and_addresses_are_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("KEY_ONE", "00" * 16)
+    checked, _ = config.load(write(tmp_path, GOOD.replace("127.0.0.1", host)))
+    assert checked.uplink.host == host
+
+
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 2"):
         config.load(write(tmp_path, "[gateway]\nid = \n"))
