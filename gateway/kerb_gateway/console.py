@@ -41,6 +41,7 @@ from kerb_gateway.service.protocol import (
     Request,
     Status,
 )
+from kerb_gateway.store import files
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
@@ -101,7 +102,7 @@ class Counter:
 
     async def _with_the_file(self, request: Request) -> dict[str, Any]:
         path = self._config.store.path
-        if not path.is_file():
+        if not files.is_file(path):
             raise StoreError(f"{path}: there is no such file, and no gateway runs")
         claim = Claim(path)
         if not claim.take():

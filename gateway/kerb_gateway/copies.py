@@ -22,6 +22,7 @@ from kerb_gateway.service import client
 from kerb_gateway.service.client import NotRunning, Refused
 from kerb_gateway.service.protocol import Backup, BackupState
 from kerb_gateway.store import backup as copying
+from kerb_gateway.store import files
 from kerb_gateway.store import restore as restoring
 from kerb_gateway.store.claim import Claim
 
@@ -71,7 +72,7 @@ def _made(config: Config, file: Path, show: copying.Progress) -> int:
 def _made_alone(config: Config, file: Path, show: copying.Progress) -> int:
     try:
         return copying.take_closed(config.store.path, file, show)
-    except CopyError as error:
+    except (CopyError, StoreError) as error:
         raise fail(str(error), 1) from None
 
 
@@ -82,7 +83,11 @@ def restore(file: RestoreFile, config: ConfigPath, as_json: AsJson = False) -> N
     """
     checked = read(config)
     database = checked.store.path
-    if not file.is_file():
+    try:
+        there = files.is_file(file)
+    except StoreError as error:
+        raise fail(str(error), 2) from None
+    if not there:
         raise fail(f"{file}: there is no such file", 2)
     claim = Claim(database)
     try:

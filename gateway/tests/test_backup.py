@@ -147,6 +147,38 @@ def test_what_must_not_be_written_is_refused(tmp_path: Path) -> None:
     assert backup.refusal(Path("relative"), tmp_path / "gateway.sqlite") is not None
 
 
+def test_a_place_that_cannot_be_looked_at_is_said(tmp_path: Path) -> None:
+    """A name that is too long stands for all that the system refuses to look at."""
+    asyncio.run(fill(tmp_path / "gateway.sqlite", 1, buried=False))
+    config = write_config(tmp_path)
+    too_long = tmp_path / ("x" * 300)
+    for place in (too_long, too_long / "copy"):
+        said = command(config, "backup", str(place), status=1)
+        assert said.strip() == f"kerb-gateway: {too_long}: File name too long"
+        said = command(config, "restore", str(place), status=2)
+        assert said.strip() == f"kerb-gateway: {place}: File name too long"
+
+    async def story() -> None:
+        async with Running(config):
+            said = await asyncio.to_thread(command, config, "backup", str(too_long), status=1)
+            assert said.strip() == f"kerb-gateway: {too_long}: File name too long"
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+@pytest.mark.parametrize(
+    "words", [["backup", "/copy"], ["restore", __file__], ["letters", "list"]]
+)
+def test_a_database_that_cannot_be_looked_at_is_said(tmp_path: Path, words: list[str]) -> None:
+    config = write_config(tmp_path, more='[control]\nsocket = "nobody"\n')
+    for name in ("x" * 300, "x" * 251, f"{'x' * 300}/gateway.sqlite"):
+        text = config.read_text().replace('path = "gateway.sqlite"', f'path = "{name}"')
+        config.with_name("long.toml").write_text(text)
+        said = command(config.with_name("long.toml"), *words, status=1)
+        assert str(tmp_path / "x") in said
+        assert "File name too long" in said or "no such file" in said
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""

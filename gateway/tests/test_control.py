@@ -257,6 +257,22 @@ def test_a_store_that_cannot_be_trusted_ends_the_gateway(tmp_path: Path) -> None
     asyncio.run(story())
 
 
+def test_what_the_system_refuses_a_request_is_an_answer(tmp_path: Path) -> None:
+    """An OSError of the request's own, where one of the connection means that nobody listens."""
+
+    async def story() -> None:
+        async def looks(request: Any, who: str) -> dict[str, Any]:
+            return {"size": (tmp_path / ("x" * 300)).stat().st_size}
+
+        control = ControlSocket(tmp_path / "c.sock", looks, log)
+        assert await control.start()
+        (answer,) = await said(tmp_path / "c.sock", GOOD + b"\n")
+        assert answer["why"] == f"{tmp_path / ('x' * 300)}: File name too long"
+        await control.stop()
+
+    asyncio.run(story())
+
+
 # --- one writer ---
 
 _HOLDER = (

@@ -108,6 +108,14 @@ def test_mistakes_get_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (status, "no such node" in out) == (2, True)
 
 
+def test_a_path_that_cannot_be_looked_at_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (tmp_path / ("x" * 300), tmp_path / ("x" * 300) / "gateway.sqlite"):
+        said = run(capsys, str(place))
+        assert said == (2, f"kerb losses: {place}: File name too long\n")
+
+
 def test_since_goes_by_the_clock_that_never_jumps(tmp_path: Path) -> None:
     """What was declared before NTP came is dated by the boot's anchor, not by the wrong clock."""
     asyncio.run(story(tmp_path / "gateway.sqlite"))

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from kerb_gateway.errors import StoreError
-from kerb_gateway.store import report
+from kerb_gateway.store import files, report
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -61,9 +61,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object for programs")
     chosen = parser.parse_args(arguments)
     path = chosen.database
-    if path.is_dir():
-        path = path / "gateway.sqlite"
     try:
+        if files.is_folder(path):
+            path = path / "gateway.sqlite"
         with report.opened(path) as connection:
             streams = report.streams(connection, chosen.node)
             losses = report.losses(connection, chosen.node, chosen.since)

@@ -178,10 +178,12 @@ class ControlSocket:
                 return protocol.answer(await asyncio.shield(work))
         except (BadRequest, StoreError) as error:
             return protocol.refusal(str(error))
-        except TimeoutError:
+        except TimeoutError:  # an OSError too
             return protocol.refusal(
                 f"not done within {self._answer_s:g} s, and still being tried: is the disk full?"
             )
+        except OSError as error:  # of the request's own, no sign that its client has gone
+            return protocol.refusal(f"{error.filename or 'not done'}: {error.strerror or error}")
 
     def _finished(self, work: asyncio.Task[dict[str, Any]]) -> None:
         self._work.discard(work)
