@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from kerb_gateway.config import Config
-from kerb_gateway.console import AsJson, ConfigPath, fail, read
+from kerb_gateway.console import AsJson, ConfigPath, fail, is_text, read
 from kerb_gateway.errors import CopyError, StoreError
 from kerb_gateway.service import client
 from kerb_gateway.service.client import NotRunning, Refused
@@ -39,6 +39,8 @@ def backup(file: BackupFile, config: ConfigPath, as_json: AsJson = False) -> Non
     """
     checked = read(config)
     file = file.absolute()
+    if not is_text(str(file)):
+        raise fail(f"FILE = {str(file)!r}: is not UTF-8; choose another name", 2)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("backup", total=None)
 
