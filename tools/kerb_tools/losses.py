@@ -39,7 +39,7 @@ def since_wall_ms(text: str, now_s: float) -> int:
         return int((now_s - int(match[1]) * _UNIT_S[match[2]]) * 1000)
     try:
         return int(datetime.datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError):  # an Unix time is not to be had of the years' ends
+    except (ValueError, OverflowError):  # the first year may have no Unix time
         raise argparse.ArgumentTypeError(
             f"{text!r}: a span such as 30m, 6h, 2d, or a time such as 2026-03-01T12:00"
         ) from None
