@@ -75,6 +75,6 @@ MUTANTS = [
            "bool(self.others)", f"{GROUP_STREET}::{KILLED}"),
     Mutant("the broker's own word on generations is not heard",
            "gateway/kerb_gateway/leases.py",
-           "                self.seen(node, number)\n", "                pass\n",
+           "                self._used(node, number)\n", "                pass\n",
            f"{RESTORE}::test_a_generation_does_not_fall_behind_the_brokers"),
 ]
