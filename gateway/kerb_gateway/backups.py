@@ -61,11 +61,17 @@ class Backups:
         try:
             copy.bytes = await self._store.copy_to(copy.file, progress)
         except (CopyError, StoreError) as error:
-            copy.state, copy.why = FAILED, str(error)
-            self._log("backup failed", file=str(copy.file), why=copy.why)
+            self._failed(copy, str(error))
+        except Exception as error:  # nobody's foresight: without this it would run for ever
+            self._failed(copy, repr(error))
+            raise
         else:
             copy.state = DONE
             self._log("backup done", file=str(copy.file), bytes=copy.bytes)
+
+    def _failed(self, copy: _Copy, why: str) -> None:
+        copy.state, copy.why = FAILED, why
+        self._log("backup failed", file=str(copy.file), why=why)
 
     def state(self) -> dict[str, Any]:
         """Return how far the newest one is; BadRequest when there was none."""

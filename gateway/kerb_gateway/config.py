@@ -28,6 +28,9 @@ from kerb_gateway.errors import ConfigError
 
 _KEY = re.compile(r"[0-9a-fA-F]{32}\Z")
 _SECRET_MAX_BYTES = 4096
+_HOST_MAX_BYTES = 253  # RFC 1035, 3.1, without the lengths of the first label and of the root
+# What lies beside the database under its name, and must stay there.
+_STORE_ENDS = ("", "-wal", "-shm", "-journal", ".lock", ".ballast", ".suspect", ".restoring")
 
 _SEGMENT = r"^[A-Za-z0-9_-]{1,64}$"
 _NODE_ID = r"^[0-9a-f]{12}$"
@@ -48,6 +51,24 @@ def _possible(path: Path) -> Path:
 
 
 FilePath = Annotated[Path, AfterValidator(_possible)]
+
+
+def _resolvable(host: str) -> str:
+    """Refuse what no resolver is ever asked: its thread would end in an error, for ever anew."""
+    if not host.isprintable() or " " in host:
+        raise ValueError("no host has a blank or an unprintable character in its name")
+    try:
+        name = host.encode("idna")
+    except UnicodeError:
+        raise ValueError(
+            "no host can have that name: between two dots stand 1 to 63 characters"
+        ) from None
+    if len(name) > _HOST_MAX_BYTES:
+        raise ValueError(f"{len(name)} bytes as it is sent: at most {_HOST_MAX_BYTES}")
+    return host
+
+
+Host = Annotated[str, Field(min_length=1, max_length=_HOST_MAX_BYTES), AfterValidator(_resolvable)]
 
 
 class _Part(BaseModel):
@@ -76,7 +97,7 @@ class StorePart(_Part):
 class UplinkPart(_Part):
     """The broker upstream."""
 
-    host: str = Field(min_length=1)
+    host: Host
     port: Port = 1883
     username: str | None = None
     password_file: Path | None = None
@@ -139,7 +160,7 @@ class NodesMqttPart(_Part):
     """The gateway's own broker, through which Wi-Fi nodes send."""
 
     enabled: bool = False
-    host: str = Field("127.0.0.1", min_length=1)
+    host: Host = "127.0.0.1"
     port: Port = 1883
     username: str | None = None
     password_file: Path | None = None
@@ -170,7 +191,7 @@ class ControlPart(_Part):
     """The local socket for the command line; it lies beside the database unless it is named."""
 
     enabled: bool = True
-    socket: Path | None = None
+    socket: FilePath | None = None
 
 
 class WatchPart(_Part):
@@ -241,6 +262,7 @@ def load(path: Path) -> tuple[Config, Secrets]:
     except ValidationError as error:
         mistakes.extend(_explain(one, table) for one in error.errors())
     mistakes.extend(_cross_checks(table))
+    mistakes.extend(_socket_check(table, path.parent))
     keys, missing = _keys(table, path.parent)
     mistakes.extend(missing)
     password, wrong = _password(table.get("uplink"), path.parent)
@@ -350,6 +372,27 @@ def _group_checks(table: dict[str, Any]) -> list[str]:
     if "group" in table and named == "group":
         return ["gateway.id = 'group': stands for the whole group in topics; name it otherwise"]
     return []
+
+
+def _socket_check(table: dict[str, Any], base: Path) -> list[str]:
+    """Refuse a socket that has the name of a file of the database, by whichever way it is said."""
+    database, socket = _text_at(table, "store", "path"), _text_at(table, "control", "socket")
+    if database is None or socket is None:
+        return []
+    place, named = os.path.realpath(base / database), os.path.realpath(base / socket)
+    if named not in {place + end for end in _STORE_ENDS}:
+        return []
+    return [
+        f"control.socket = {socket!r}: is a file of the database that store.path names; "
+        "name another, or leave it out"
+    ]
+
+
+def _text_at(table: dict[str, Any], part: str, key: str) -> str | None:
+    """Return the name of a file that can be one."""
+    found = table.get(part)
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, str) and "\0" not in value else None
 
 
 def _enabled(part: Any) -> bool:

@@ -32,6 +32,7 @@ from kerb_gateway.service.client import NotRunning, Refused
 from kerb_gateway.service.control import user_name
 from kerb_gateway.service.protocol import (
     LETTERS_MAX,
+    NUMBER_MAX,
     BadRequest,
     DropLetters,
     ListLetters,
@@ -41,6 +42,7 @@ from kerb_gateway.service.protocol import (
     Request,
     Status,
 )
+from kerb_gateway.store import files
 from kerb_gateway.store.claim import Claim
 from kerb_gateway.store.database import Store
 from kerb_gateway.store.ledger import Ledger
@@ -76,6 +78,22 @@ def read(path: Path) -> Config:
         raise fail(f"{path}: " + "; ".join(error.mistakes), 2) from None
 
 
+def is_text(argument: str) -> bool:
+    """Tell whether an argument is UTF-8; what is not can be neither sent nor stored."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _bounded(field: str, *numbers: int) -> None:
+    """End the command at a number that is larger than any row's."""
+    for number in numbers:
+        if number > NUMBER_MAX:
+            raise fail(f"{field} = {number}: at most {NUMBER_MAX}", 2)
+
+
 class Counter:
     """Where requests go: to the running gateway, or to the database itself."""
 
@@ -101,7 +119,7 @@ class Counter:
 
     async def _with_the_file(self, request: Request) -> dict[str, Any]:
         path = self._config.store.path
-        if not path.is_file():
+        if not files.is_file(path):
             raise StoreError(f"{path}: there is no such file, and no gateway runs")
         claim = Claim(path)
         if not claim.take():
@@ -175,6 +193,7 @@ def replay_letters(
     """Send dead letters again, under new outbox numbers."""
     if bool(numbers) == every:
         raise fail("either numbers or --all", 2)
+    _bounded("NUMBERS", *(numbers or []))
     counter = Counter(read(config))
     replayed: dict[str, int] = {}
     for request in _bunches(counter, numbers):
@@ -211,8 +230,11 @@ def drop_letters(
 ) -> None:
     """Give dead letters up for ever; upstream is told, and a row says who, when and why."""
     chosen = sorted(set(numbers))
+    _bounded("NUMBERS", *chosen)
     if not 1 <= len(why) <= 200 or len(chosen) > LETTERS_MAX:
         raise fail(f"--why needs 1 to 200 characters; {LETTERS_MAX} letters at once", 2)
+    if not is_text(why):
+        raise fail(f"--why = {why!r}: is not UTF-8; say it in other characters", 2)
     answer = Counter(read(config)).ask(DropLetters(numbers=chosen, why=why))
     print(json.dumps(answer) if as_json else f"{len(answer['dropped'])} dropped")
 
@@ -225,6 +247,8 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Publish kept outbox rows once more, for a platform that has lost them."""
+    _bounded("--from", first)
+    _bounded("--to", last)
     counter = Counter(read(config))
     replay_no = counter.ask(ReplayRows(first=first, last=last))["replay_no"]
     state = counter.ask(ReplayState(replay_no=replay_no))

@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from kerb_gateway.config import Config
-from kerb_gateway.console import AsJson, ConfigPath, fail, read
+from kerb_gateway.console import AsJson, ConfigPath, fail, is_text, read
 from kerb_gateway.errors import CopyError, StoreError
 from kerb_gateway.service import client
 from kerb_gateway.service.client import NotRunning, Refused
 from kerb_gateway.service.protocol import Backup, BackupState
 from kerb_gateway.store import backup as copying
+from kerb_gateway.store import files
 from kerb_gateway.store import restore as restoring
 from kerb_gateway.store.claim import Claim
 
@@ -38,6 +39,8 @@ def backup(file: BackupFile, config: ConfigPath, as_json: AsJson = False) -> Non
     """
     checked = read(config)
     file = file.absolute()
+    if not is_text(str(file)):
+        raise fail(f"FILE = {str(file)!r}: is not UTF-8; choose another name", 2)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("backup", total=None)
 
@@ -71,7 +74,7 @@ def _made(config: Config, file: Path, show: copying.Progress) -> int:
 def _made_alone(config: Config, file: Path, show: copying.Progress) -> int:
     try:
         return copying.take_closed(config.store.path, file, show)
-    except CopyError as error:
+    except (CopyError, StoreError) as error:
         raise fail(str(error), 1) from None
 
 
@@ -82,7 +85,11 @@ def restore(file: RestoreFile, config: ConfigPath, as_json: AsJson = False) -> N
     """
     checked = read(config)
     database = checked.store.path
-    if not file.is_file():
+    try:
+        there = files.is_file(file)
+    except StoreError as error:
+        raise fail(str(error), 2) from None
+    if not there:
         raise fail(f"{file}: there is no such file", 2)
     claim = Claim(database)
     try:

@@ -42,6 +42,7 @@ WARNINGS = frozenset(
         "the database is too large, and giving up readings would not help",
         "retired with open gaps",
         "session failed",
+        "subscription refused",
         "tail unknown",
         "too many wrong MICs",
         "the process stood still",

@@ -66,6 +66,7 @@ class ScriptedBroker:
         self.outstanding: set[int] = set()
         self.most = 0
         self.acks_by_itself = False
+        self.grants = b"\x01"  # a reason code for each topic filter
         self.owes: bytes | None = None  # a payload that is not acknowledged the first time
 
     async def start(self) -> int:
@@ -97,7 +98,7 @@ class ScriptedBroker:
                 limit += bytes([_MAXIMUM_PACKET_SIZE]) + self.packet_limit.to_bytes(4, "big")
             writer.write(packet(CONNACK, bytes([present, 0, len(limit)]) + limit))
         elif kind == SUBSCRIBE:
-            writer.write(packet(SUBACK, body[:2] + b"\x00\x01"))
+            writer.write(packet(SUBACK, body[:2] + b"\x00" + self.grants))
         elif kind == PINGREQ:
             writer.write(packet(PINGREQ + 1, b""))
         elif kind == PUBLISH:

@@ -11,14 +11,18 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gateways import Running, command, fill, write_config
+from kerb_gateway.backups import DONE, FAILED, RUNNING, Backups
 from kerb_gateway.errors import CopyError
+from kerb_gateway.service.protocol import BadRequest
 from kerb_gateway.store import backup
 from kerb_gateway.store.database import WAL_MAX_BYTES, Many, Store
+from parts import log
 
 _ROWS = 1500
 _BIG = "insert into meta values (?, hex(randomblob(2000)))"
@@ -145,6 +149,86 @@ def test_what_must_not_be_written_is_refused(tmp_path: Path) -> None:
     assert "never overwritten" in command(config, "backup", str(tmp_path / "link"), status=1)
     assert "no such folder" in command(config, "backup", str(tmp_path / "no" / "f"), status=1)
     assert backup.refusal(Path("relative"), tmp_path / "gateway.sqlite") is not None
+
+
+def test_a_place_that_cannot_be_looked_at_is_said(tmp_path: Path) -> None:
+    """A name that is too long stands for all that the system refuses to look at."""
+    asyncio.run(fill(tmp_path / "gateway.sqlite", 1, buried=False))
+    config = write_config(tmp_path)
+    too_long = tmp_path / ("x" * 300)
+    for place in (too_long, too_long / "copy"):
+        said = command(config, "backup", str(place), status=1)
+        assert said.strip() == f"kerb-gateway: {too_long}: File name too long"
+        said = command(config, "restore", str(place), status=2)
+        assert said.strip() == f"kerb-gateway: {place}: File name too long"
+
+    async def story() -> None:
+        async with Running(config):
+            said = await asyncio.to_thread(command, config, "backup", str(too_long), status=1)
+            assert said.strip() == f"kerb-gateway: {too_long}: File name too long"
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+@pytest.mark.parametrize(
+    "words", [["backup", "/copy"], ["restore", __file__], ["letters", "list"]]
+)
+def test_a_database_that_cannot_be_looked_at_is_said(tmp_path: Path, words: list[str]) -> None:
+    config = write_config(tmp_path, more='[control]\nsocket = "nobody"\n')
+    for name in ("x" * 300, "x" * 251, f"{'x' * 300}/gateway.sqlite"):
+        text = config.read_text().replace('path = "gateway.sqlite"', f'path = "{name}"')
+        config.with_name("long.toml").write_text(text)
+        said = command(config.with_name("long.toml"), *words, status=1)
+        assert str(tmp_path / "x") in said
+        assert "File name too long" in said or "no such file" in said
+
+
+async def made(backups: Backups) -> dict[str, Any]:
+    """Wait until a backup runs no more; returns its state."""
+    async with asyncio.timeout(20):
+        while (state := backups.state())["state"] == RUNNING:
+            await asyncio.sleep(0.01)
+    return state
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    said = command(config, "backup", str(tmp_path / "caf\udce9"), status=2)
+    assert "is not UTF-8; choose another name" in said
+
+    async def story() -> None:
+        store = await big(tmp_path / "g.sqlite")
+        backups = Backups(store, log)
+        for name in ("a\0b", "a\0b/copy", "caf\ud800"):
+            with pytest.raises(BadRequest, match="no file can have that name"):
+                backups.begin(tmp_path / name, "somebody")
+        backups.begin(tmp_path / "copy", "somebody")  # those before do not run
+        assert (await made(backups))["state"] == DONE
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_whatever_ends_a_backup_it_runs_no_more(tmp_path: Path) -> None:
+    """What nobody foresaw, here that no thread can be had: the next one must not be kept out."""
+
+    async def story() -> None:
+        store = await big(tmp_path / "g.sqlite")
+        threads, store._copier = store._copier, ThreadPoolExecutor(1)
+        store._copier.shutdown()
+        backups = Backups(store, log)
+        backups.begin(tmp_path / "copy", "somebody")
+        state = await made(backups)
+        assert (state["state"], "RuntimeError" in state["why"]) == (FAILED, True)
+        assert backups._task is not None
+        with pytest.raises(RuntimeError):
+            await backups._task  # its traceback is not lost
+        store._copier = threads
+        backups.begin(tmp_path / "copy", "somebody")
+        assert (await made(backups))["state"] == DONE
+        await store.close()
+
+    asyncio.run(story())
 
 
 @pytest.fixture

@@ -128,6 +128,64 @@ def test_a_group_has_defaults_and_its_name_is_nobodys(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", ".lock", ".ballast"])
+@pytest.mark.parametrize("way", ["", "./", "sub/../", "link/"])
+def test_the_control_socket_is_no_file_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, end: str
+) -> None:
+    monkeypatch.setenv("KEY_ONE", "00" * 16)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    named = f"{way}gateway.sqlite{end}"
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, f'{GOOD}[control]\nsocket = "{named}"\n'))
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(f"control.socket = {named!r}: is a file of the database")
+    checked, _ = config.load(write(tmp_path, f'{GOOD}[control]\nsocket = "{named}.sock"\n'))
+    assert checked.socket_path.name == f"gateway.sqlite{end}.sock"
+
+
+_LONG = ".".join(["x" * 49] * 6)  # 299 characters
+_NO_HOSTS = {
+    "broker..example": "between two dots",
+    "x" * 64: "between two dots",
+    "\u00ad": "blank",
+    "": "at least 1",
+    " ": "blank",
+    "bro ker": "blank",
+    "a\u0000b": "blank",
+    "a\tb": "blank",
+    _LONG: "at most 253",
+    ".".join(["ü" * 20] * 10): "at most 253",
+}
+
+
+@pytest.mark.parametrize("host", _NO_HOSTS)
+@pytest.mark.parametrize("part", ["uplink", "nodes_mqtt"])
+def test_a_host_that_cannot_be_one_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, host: str
+) -> None:
+    monkeypatch.setenv("KEY_ONE", "00" * 16)
+    line = f"host = {json.dumps(host)}"
+    text = GOOD.replace('host = "127.0.0.1"', line)
+    if part == "nodes_mqtt":
+        text = f"{GOOD}[nodes_mqtt]\n{line}\n"
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, text))
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(f"{part}.host = {host!r}: ")
+    assert _NO_HOSTS[host] in mistake
+
+
+@pytest.mark.parametrize("host", ["broker", "brücke.example", "a.example.", "::1", "fe80::1%eth0"])
+def test_names_and_addresses_are_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("KEY_ONE", "00" * 16)
+    checked, _ = config.load(write(tmp_path, GOOD.replace("127.0.0.1", host)))
+    assert checked.uplink.host == host
+
+
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 2"):
         config.load(write(tmp_path, "[gateway]\nid = \n"))

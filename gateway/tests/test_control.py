@@ -65,7 +65,11 @@ async def said(path: Path, data: bytes, *, lines: int = 1) -> list[dict[str, Any
 
 def test_only_its_owner_may_connect_and_an_old_file_is_replaced(tmp_path: Path) -> None:
     async def story() -> None:
-        (tmp_path / "g.sock").write_text("left by a killed gateway")
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as killed,
+            address(tmp_path / "g.sock") as short,
+        ):
+            killed.bind(short)  # its file outlives it
         async with listening(tmp_path) as path:
             mode = path.stat().st_mode
             assert stat.S_ISSOCK(mode)
@@ -75,6 +79,43 @@ def test_only_its_owner_may_connect_and_an_old_file_is_replaced(tmp_path: Path) 
         assert not path.exists()
         with pytest.raises(client.NotRunning):
             client.ask(path, ListLetters())
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("name", ["g.sqlite", "notes"])
+def test_only_a_socket_is_removed(tmp_path: Path, name: str) -> None:
+    """The live database too is a file that a configuration can name."""
+    said: list[tuple[str, str]] = []
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        (tmp_path / "notes").write_text("of a person")
+        before = (tmp_path / name).stat()
+        control = ControlSocket(
+            tmp_path / name,
+            Desk(
+                Letters(parts.store, parts.ledger, parts.clock),
+                Replays(parts.store, parts.ledger),
+                parts.ingest.commit,
+            ).answer,
+            lambda event, **fields: said.append((event, fields["why"])),
+        )
+        assert not await control.start()
+        await control.stop()
+        assert (tmp_path / name).stat().st_ino == before.st_ino
+        await parts.store.close()
+
+    asyncio.run(story())
+    assert said == [("no control socket", "another file has its name, and is never removed")]
+
+
+def test_who_has_taken_the_sockets_name_keeps_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with listening(tmp_path) as path:
+            path.unlink()
+            path.write_text("of a person")
+        assert path.read_text() == "of a person"
 
     asyncio.run(story())
 
@@ -211,6 +252,22 @@ def test_a_store_that_cannot_be_trusted_ends_the_gateway(tmp_path: Path) -> None
         assert answer["why"] == "disk I/O error"
         with pytest.raises(StoreError):
             await asyncio.wait_for(running, 10)
+        await control.stop()
+
+    asyncio.run(story())
+
+
+def test_what_the_system_refuses_a_request_is_an_answer(tmp_path: Path) -> None:
+    """An OSError of the request's own, where one of the connection means that nobody listens."""
+
+    async def story() -> None:
+        async def looks(request: Any, who: str) -> dict[str, Any]:
+            return {"size": (tmp_path / ("x" * 300)).stat().st_size}
+
+        control = ControlSocket(tmp_path / "c.sock", looks, log)
+        assert await control.start()
+        (answer,) = await said(tmp_path / "c.sock", GOOD + b"\n")
+        assert answer["why"] == f"{tmp_path / ('x' * 300)}: File name too long"
         await control.stop()
 
     asyncio.run(story())

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from gateways import Running, Subscriber, command, fill, write_config
+from kerb_gateway.service.protocol import NUMBER_MAX
 from kerb_gateway.store import report
 from kerb_sim.broker import Broker, find_mosquitto
 from parts import EPOCH, NODE_ID
@@ -104,6 +105,41 @@ def test_mistakes_get_a_sentence(tmp_path: Path) -> None:
     assert command(config, "letters", "replay", "--all").startswith("1 replayed")
     assert command(config, "letters", "list") == "no dead letters\n"
     assert command(config, "letters", "replay", "--all").startswith("0 replayed")
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("NUMBERS", ["letters", "replay", "{}"]),
+        ("NUMBERS", ["letters", "drop", "{}", "--why", "x"]),
+        ("--from", ["replay", "--from", "{}", "--to", "1"]),
+        ("--to", ["replay", "--from", "1", "--to", "{}"]),
+    ],
+)
+def test_a_number_that_none_can_be_is_a_mistake(
+    tmp_path: Path, field: str, words: list[str]
+) -> None:
+    config = buried(tmp_path, 1)
+    for number in (NUMBER_MAX + 1, 99999999999999999999):
+        said = command(config, *(word.format(number) for word in words), status=2)
+        assert said == f"kerb-gateway: {field} = {number}: at most {NUMBER_MAX}\n"
+    command(config, *(word.format(NUMBER_MAX) for word in words), status=1)
+
+
+def test_a_reason_that_is_no_text_is_a_mistake(tmp_path: Path) -> None:
+    config = buried(tmp_path, 1)
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-m", "kerb_gateway", "letters", "drop", "1"),
+            *("--why", b"caf\xe9", "--config", config),
+        ],
+        capture_output=True,
+        timeout=60,
+    )
+    why = b"--why = 'caf\\udce9': is not UTF-8; say it in other characters"
+    assert answer.stderr == b"kerb-gateway: " + why + b"\n"
+    assert answer.returncode == 2
+    assert rows(tmp_path, "select count(*) from dead_letters") == [(1,)]
 
 
 # Runs the real command in forks of one process that has everything imported. sqlite3 is told to

@@ -108,6 +108,14 @@ def test_mistakes_get_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (status, "no such node" in out) == (2, True)
 
 
+def test_a_path_that_cannot_be_looked_at_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (tmp_path / ("x" * 300), tmp_path / ("x" * 300) / "gateway.sqlite"):
+        said = run(capsys, str(place))
+        assert said == (2, f"kerb losses: {place}: File name too long\n")
+
+
 def test_since_goes_by_the_clock_that_never_jumps(tmp_path: Path) -> None:
     """What was declared before NTP came is dated by the boot's anchor, not by the wrong clock."""
     asyncio.run(story(tmp_path / "gateway.sqlite"))
@@ -135,5 +143,19 @@ def test_since_goes_by_the_clock_that_never_jumps(tmp_path: Path) -> None:
 def test_since_takes_spans_and_times() -> None:
     assert losses.since_wall_ms("2h", 10_000.0) == 2_800_000
     assert losses.since_wall_ms("1970-01-01T00:00:07+00:00", 0.0) == 7000
-    with pytest.raises(argparse.ArgumentTypeError, match="30m, 6h, 2d"):
-        losses.since_wall_ms("yesterday", 0.0)
+    assert losses.since_wall_ms("999999999d", 0.0) < 0
+    for text in ("yesterday", "0001-01-01"):
+        with pytest.raises(argparse.ArgumentTypeError, match="30m, 6h, 2d"):
+            losses.since_wall_ms(text, 0.0)
+
+
+@pytest.mark.parametrize("digits", [10, 400, 5000])
+def test_an_endless_span_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], digits: int
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        losses.main([str(tmp_path), "--since", "9" * digits + "d"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "--since" in said
+    assert "9d': more than 9 digits; without --since every loss is shown" in said

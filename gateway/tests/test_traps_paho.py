@@ -23,7 +23,7 @@ from kerb_gateway.links import ble
 from kerb_gateway.publisher import Publisher
 from kerb_gateway.store.database import Store
 from kerb_gateway.uplink import mqtt as uplink_file
-from kerb_gateway.uplink.mqtt import Incoming, Uplink
+from kerb_gateway.uplink.mqtt import Incoming, Log, Uplink
 from kerb_sim.broker import Broker, find_mosquitto
 from mqtt_parts import CountingProxy, Packets, ScriptedBroker, packet, published
 from paho.mqtt.enums import CallbackAPIVersion
@@ -38,7 +38,7 @@ def bare(**more: Any) -> mqtt.Client:
     return mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5, **more)
 
 
-def uplink_to(port: int, protocol: str = "5") -> Uplink:
+def uplink_to(port: int, protocol: str = "5", log: Log = log) -> Uplink:
     return Uplink(
         host="127.0.0.1", port=port, client_id="trap", username=None, password=None,
         availability=TOPICS.availability, commands=TOPICS.commands, keepalive_s=60,

@@ -1,12 +1,16 @@
-"""After a reconnection nothing new may overtake what is sent again."""
+"""After a reconnection nothing new may overtake what is sent again; what a SUBACK says is said."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 from kerb_gateway.uplink.mqtt import Uplink
+from mqtt_parts import ScriptedBroker
 from parts import TOPICS, log
+from test_traps_paho import uplink_to
 
 _CONNECT, _PUBLISH, _SUBSCRIBE = 1, 3, 8
 _CONNACK = b"\x20\x03\x00\x00\x00"
@@ -106,3 +110,41 @@ def test_what_was_on_its_way_is_sent_again_before_anything_new() -> None:
         broker.stop()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("grants", "refused"),
+    [
+        (b"\x01\x01", {}),
+        (b"\x87\x01", {TOPICS.commands: "0x87"}),
+        (b"\x80\x9e", {TOPICS.commands: "0x80", "others": "0x9e"}),
+        (b"\x87", {TOPICS.commands: "0x87"}),
+    ],
+)
+def test_a_refused_subscription_is_said_and_rows_go_on(
+    grants: bytes, refused: dict[str, str]
+) -> None:
+    """The broker forbids commands: a person must know, and the readings must not wait."""
+    said: dict[str, str] = {}
+
+    def hear(event: str, **fields: Any) -> None:
+        if event == "subscription refused":
+            said[fields["topic"]] = fields["reason"]
+
+    async def story() -> None:
+        broker = ScriptedBroker()
+        broker.acks_by_itself, broker.grants = True, grants
+        uplink = uplink_to(await broker.start(), log=hear)
+        uplink.watched = [("others", 1)]
+        acked: list[int] = []
+        uplink.on_acked = lambda mid, reason: acked.append(mid)
+        uplink.start()
+        await asyncio.wait_for(uplink.connected.wait(), _WAIT_S)
+        mid = uplink.publish("row", b"1")
+        await until(lambda: acked)
+        assert acked == [mid]
+        await uplink.stop(0)
+        broker.stop()
+
+    asyncio.run(story())
+    assert said == refused

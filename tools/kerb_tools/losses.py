@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from kerb_gateway.errors import StoreError
-from kerb_gateway.store import report
+from kerb_gateway.store import files, report
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +24,7 @@ from rich.table import Table
 from kerb_tools.parser import new as parser_of
 
 _DURATION = re.compile(r"(\d+)([smhd])\Z")
+_DIGITS_MAX = 9
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -31,14 +32,17 @@ def since_wall_ms(text: str, now_s: float) -> int:
     """Return the Unix time in ms that `30m`, `6h`, `2d` or an ISO date and time mean."""
     match = _DURATION.match(text)
     if match:
+        if len(match[1]) > _DIGITS_MAX:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: more than {_DIGITS_MAX} digits; without --since every loss is shown"
+            )
         return int((now_s - int(match[1]) * _UNIT_S[match[2]]) * 1000)
     try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        return int(datetime.datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError):  # the first year may have no Unix time
         raise argparse.ArgumentTypeError(
             f"{text!r}: a span such as 30m, 6h, 2d, or a time such as 2026-03-01T12:00"
         ) from None
-    return int(moment.timestamp() * 1000)
 
 
 def main(arguments: list[str]) -> int:
@@ -61,9 +65,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object for programs")
     chosen = parser.parse_args(arguments)
     path = chosen.database
-    if path.is_dir():
-        path = path / "gateway.sqlite"
     try:
+        if files.is_folder(path):
+            path = path / "gateway.sqlite"
         with report.opened(path) as connection:
             streams = report.streams(connection, chosen.node)
             losses = report.losses(connection, chosen.node, chosen.since)

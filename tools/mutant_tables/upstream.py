@@ -42,6 +42,10 @@ MUTANTS = [
     Mutant("an owed PUBACK is waited for without end", "gateway/kerb_gateway/publisher.py",
            "            self._broker.renew()\n", "            pass\n",
            f"{OWED}::test_an_owed_puback_is_asked_for_by_a_new_connection"),
+    Mutant("a refused subscription is not said", "gateway/kerb_gateway/uplink/mqtt.py",
+           "if code >= FAILURES:", "if False:",
+           "gateway/tests/test_uplink_order.py"
+           "::test_a_refused_subscription_is_said_and_rows_go_on"),
     Mutant("an owed PUBACK ends our session", "gateway/kerb_gateway/uplink/mqtt.py",
            "connection.shutdown(socket.SHUT_RDWR)", "self._client.disconnect()",
            f"{OWED}::test_an_owed_puback_is_asked_for_by_a_new_connection"),

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import pwd
 import socket
+import stat
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -52,6 +54,17 @@ def address(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
+def _remove_socket(path: Path) -> None:
+    """Remove a socket, if there is one; FileExistsError for any other file: it is not ours."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "another file has its name, and is never removed")
+    path.unlink(missing_ok=True)
+
+
 class ControlSocket:
     """The server's end; start() once the database is claimed, so that an old file is nobody's."""
 
@@ -80,7 +93,7 @@ class ControlSocket:
         """Listen; False, and logged, when the socket cannot be made: readings matter more."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._path.unlink(missing_ok=True)
+            _remove_socket(self._path)
             with address(self._path) as short:
                 listener.bind(short)
                 os.chmod(self._path, _MODE)  # before listen(): until then nobody gets in
@@ -110,7 +123,8 @@ class ControlSocket:
         for task in [*self._clients, *self._work]:
             task.cancel()
         await asyncio.gather(*self._clients, *self._work, return_exceptions=True)
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(FileExistsError):  # its name was given away meanwhile
+            _remove_socket(self._path)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -164,10 +178,12 @@ class ControlSocket:
                 return protocol.answer(await asyncio.shield(work))
         except (BadRequest, StoreError) as error:
             return protocol.refusal(str(error))
-        except TimeoutError:
+        except TimeoutError:  # an OSError too
             return protocol.refusal(
                 f"not done within {self._answer_s:g} s, and still being tried: is the disk full?"
             )
+        except OSError as error:  # of the request's own, no sign that its client has gone
+            return protocol.refusal(f"{error.filename or 'not done'}: {error.strerror or error}")
 
     def _finished(self, work: asyncio.Task[dict[str, Any]]) -> None:
         self._work.discard(work)

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kerb_gateway.errors import CopyError
-from kerb_gateway.store import install
+from kerb_gateway.errors import CopyError, StoreError
+from kerb_gateway.store import files, install
 
 _PAGES = 128  # of one step: half a megabyte, for which a COMMIT may have to wait
 _PAUSE_S = 0.02
@@ -34,15 +34,23 @@ def partial(file: Path) -> Path:
 
 def refusal(file: Path, database: Path) -> str | None:
     """Return why a backup cannot go to `file`, or None."""
+    try:
+        return _refusal(file, database)
+    except StoreError as error:
+        return str(error)
+
+
+def _refusal(file: Path, database: Path) -> str | None:
+    """As refusal(); StoreError if a place cannot be looked at."""
     if not file.is_absolute():
         return f"{file}: not an absolute path"
-    if not file.parent.is_dir():
+    if not files.is_folder(file.parent):
         return f"{file.parent}: there is no such folder"
     if file.parent.resolve() == database.parent.resolve() and file.name in {
         database.name + end for end in _OWN
     }:
         return f"{file}: that name belongs to the gateway's own database"
-    if file.exists() or file.is_symlink():
+    if files.mode_of(file, follow_symlinks=False):
         return f"{file}: is there already, and is never overwritten"
     return None
 
@@ -129,10 +137,10 @@ def unsound(file: Path, stopped: Callable[[], bool] = lambda: False) -> str | No
 
 
 def take_closed(database: Path, file: Path, progress: Progress) -> int:
-    """Copy a database that no gateway has open, reading it only; as take()."""
+    """Copy a database that no gateway has open, reading it only; as take(), or StoreError."""
     if install.pending(database) is not None:
         raise CopyError(f"{database}: a restore is not finished; start the gateway first")
-    if not database.is_file():
+    if not files.is_file(database):
         raise CopyError(f"{database}: there is no such file, and no gateway runs")
     try:
         with contextlib.closing(

@@ -66,10 +66,14 @@ def remove_staged(database: Path) -> bool:
 
 
 def pending(database: Path) -> int | None:
-    """Return the number of a restore that counts and is not finished, or None."""
-    if not database.parent.is_dir():
+    """Return the number of a restore that counts and is not finished, or None; StoreError."""
+    try:
+        names = os.listdir(database.parent)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    for name in os.listdir(database.parent):
+    except OSError as error:
+        raise StoreError(f"{database.parent}: {error.strerror}") from error
+    for name in names:
         if name.startswith(database.name) and (match := _READY.match(name[len(database.name) :])):
             return int(match[1])
     return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kerb_gateway.errors import StoreError
+from kerb_gateway.store import files
 from kerb_gateway.store.outbox import NO_LETTER
 
 REFUSED = "refused"
@@ -65,7 +66,7 @@ class StreamRow:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a gateway's database for reading; StoreError says what is in the way."""
-    if not path.is_file():
+    if not files.is_file(path):
         raise StoreError(f"{path}: there is no such file")
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)

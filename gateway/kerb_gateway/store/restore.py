@@ -55,12 +55,12 @@ def restore(database: Path, file: Path, names: dict[str, str]) -> Restored:
     The caller has the claim. names: site and gateway as the configuration has them.
     """
     install.finish(database)
-    install.remove_staged(database)
-    present = _facts(database) if database.is_file() else {}
-    number = install.free_number(database)
-    old = install.aside(database, number) if database.exists() else None
     staged = install.staged(database)
     try:
+        install.remove_staged(database)
+        present = _facts(database) if database.is_file() else {}
+        number = install.free_number(database)
+        old = install.aside(database, number) if database.exists() else None
         _check_header(file)
         _bring(file, staged, database.parent)
         before = _prepare_file(staged, names, present, old)

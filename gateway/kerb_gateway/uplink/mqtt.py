@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MessageState
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from kerb_gateway.uplink.refusals import FAILURES
 from kerb_gateway.uplink.sizes import TOO_LARGE, packet_bytes
 
 _SESSION_EXPIRY_S = 7 * 86400
@@ -135,7 +136,7 @@ class Uplink:
         client.max_inflight_messages_set(0)
         client.on_connect = self._connected
         client.on_connect_fail = lambda *_: self._hand_over(self._failed, "no connection")
-        client.on_subscribe = lambda *_: self._hand_over(self.connected.set)
+        client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
         client.on_publish = self._published
         client.on_message = self._arrived
@@ -170,6 +171,9 @@ class Uplink:
 
     def _disconnected(self, _c: Any, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         self._hand_over(self._on_disconnected, str(reason))
+
+    def _subscribed(self, _c: Any, _u: Any, _m: int, reasons: Any, _p: Any) -> None:
+        self._hand_over(self._on_subscribed, [reason.value for reason in reasons])
 
     def _published(self, _c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
         self._acks.append((mid, reason.value))
@@ -215,6 +219,13 @@ class Uplink:
             port=self._port,
             protocol=self.protocol,
         )
+
+    def _on_subscribed(self, codes: list[int]) -> None:
+        asked = [self._commands, *(topic for topic, _ in self.watched)]
+        for topic, code in zip(asked, codes, strict=False):  # as many as the broker says
+            if code >= FAILURES:
+                self._log("subscription refused", topic=topic, reason=f"0x{code:02x}")
+        self.connected.set()  # whatever it said: readings do not wait for commands
 
     def _on_disconnected(self, why: str) -> None:
         if self.connected.is_set():
