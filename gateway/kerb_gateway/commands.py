@@ -39,6 +39,7 @@ _FIRST_NO_MAX = 2**31
 _TICK_S = 0.05
 _SETTLE_MIN_S = 30.0
 _LIFE_MAX_S = 65535
+_LAST_RESULT = OUTCOMES.index("refused")  # of what a lamp's registers say
 
 Log = Callable[..., Any]
 
@@ -320,8 +321,8 @@ class Commands:
         except (LinkError, RemoteFault) as error:
             await self._unanswered(command, str(error))
             return
-        if status["command_outcome"] >= len(OUTCOMES):
-            why = f"the lamp says outcome {status['command_outcome']}, which is unknown here"
+        if status["command_outcome"] > _LAST_RESULT:
+            why = f"the lamp says outcome {status['command_outcome']}, which is no result"
             await self._unanswered(command, why)
         elif status["command_no"] == command.command_no and status["command_outcome"]:
             self._settle(command, status)

@@ -303,7 +303,8 @@ def _explain(error: Any, table: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: no such key{_nearest(error['loc'])}"
     pattern = error.get("ctx", {}).get("pattern")
-    said = error["msg"][:1].lower() + error["msg"][1:]
+    said = error["msg"].removeprefix("Value error, ")  # of a check of our own
+    said = said[:1].lower() + said[1:]
     return f"{where} = {error['input']!r}: {_IN_WORDS.get(pattern, said)}"
 
 
@@ -339,7 +340,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 def _cross_checks(table: dict[str, Any]) -> list[str]:
     """Return what single fields cannot show: doubles, missing partners, impossible containers."""
     nodes, buses = _dicts(table.get("nodes")), _dicts(table.get("bus"))
-    mistakes = _group_checks(table)
+    mistakes = _group_checks(table) + _bus_checks(buses)
     for node_id, number in Counter(str(node.get("node_id")) for node in nodes).items():
         if number > 1:
             mistakes.append(
@@ -364,6 +365,16 @@ def _cross_checks(table: dict[str, Any]) -> list[str]:
         if number > 1 and unit != "None":
             mistakes.append(f"nodes: unit = {unit} stands {number} times on bus {bus}")
     return mistakes
+
+
+def _bus_checks(buses: list[dict[str, Any]]) -> list[str]:
+    """Two buses cannot share a name, by which nodes find them, nor a port."""
+    return [
+        f"bus: {key} = {value} stands {number} times; it must be unique"
+        for key in ("name", "port")
+        for value, number in Counter(repr(bus.get(key)) for bus in buses if key in bus).items()
+        if number > 1
+    ]
 
 
 def _group_checks(table: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from kerb_gateway.errors import LinkError
 from kerb_gateway.model import Node
 from kerb_gateway.store.restore import restore
 from kerb_wire import registers
+from kerb_wire.words import OUTCOMES
 from parts import KEY, LAMP_ID, TOPICS, HandClock, Parts, log
 
 APPLIED, EXPIRED = 1, 2
@@ -277,6 +278,36 @@ def test_what_another_boot_sent_is_asked_for_until_the_lamp_answers(tmp_path: Pa
         await parts.store.close()
 
     asyncio.run(story())
+
+
+def test_what_is_no_result_does_not_become_one(tmp_path: Path) -> None:
+    """A lamp that says `repeated` in its registers: the command ends as if it had said nothing."""
+
+    async def story() -> None:
+        clock = HandClock()
+        parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        lamp = OddLamp()
+        commands = commands_of(parts, lamp)
+        await commands._accept(Message(payload("one")))
+
+        def ready(results: list[Any]) -> bool:
+            clock.boottime_s += 1
+            return bool(results)
+
+        (result,) = await until(parts, commands, ready)
+        assert result["result"] == "unreachable"
+        assert "outcome 4" in result["detail"]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+class OddLamp(LampInMemory):
+    """Answers each command with an outcome that only sessions know."""
+
+    async def exchange(self, node: Node, command: dict[str, int]) -> dict[str, int]:
+        status = await super().exchange(node, command)
+        return status | {"command_outcome": OUTCOMES.index("repeated")}
 
 
 @pytest.mark.parametrize("lamps", [[], [Node(2, LAMP_ID, "lamp", KEY)]])

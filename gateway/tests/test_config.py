@@ -195,3 +195,17 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
 def test_a_missing_file_is_said(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(tmp_path / "no" / name)
+
+
+def test_two_buses_share_neither_name_nor_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two with one name the first would never be opened."""
+    monkeypatch.setenv("KEY_ONE", "00" * 16)
+    twice = '[[bus]]\nname = "south"\nport = "/dev/ttyUSB1"\n' * 2
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, GOOD + twice))
+    assert caught.value.mistakes == [
+        "bus: name = 'south' stands 2 times; it must be unique",
+        "bus: port = '/dev/ttyUSB1' stands 2 times; it must be unique",
+    ]

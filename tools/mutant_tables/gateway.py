@@ -22,6 +22,9 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("two buses share a name", "gateway/kerb_gateway/config.py",
+           "_group_checks(table) + _bus_checks(buses)", "_group_checks(table)",
+           "gateway/tests/test_config.py::test_two_buses_share_neither_name_nor_port"),
     Mutant("what a retired node lacks is not said", "gateway/kerb_gateway/tails.py",
            "await self._say_gaps()", "pass",
            f"{TAILS}::test_what_is_missing_of_a_retired_node_is_said_once"),
