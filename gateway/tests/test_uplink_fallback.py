@@ -6,20 +6,21 @@ import asyncio
 from pathlib import Path
 
 from kerb_gateway.publisher import Publisher
-from mqtt_parts import CONNECT, ScriptedBroker
+from mqtt_parts import CONNACK, CONNECT, ScriptedBroker, packet
 from parts import TOPICS, log
 from test_publisher import ALONE, bury_in, outbox_of, store_with
 from test_traps_paho import until, uplink_to
 
 _FIVE, _THREE = 5, 4  # the protocol's level in a CONNECT
+_NOT_AUTHORIZED = 0x87
 
 
 class MoodyBroker(ScriptedBroker):
-    """Hangs up on the next `cuts` who say CONNECT."""
+    """Hangs up on the next `cuts` who say CONNECT, then refuses the next `refusals`."""
 
-    def __init__(self, cuts: int = 0) -> None:
+    def __init__(self, cuts: int = 0, refusals: int = 0) -> None:
         super().__init__()
-        self.cuts = cuts
+        self.cuts, self.refusals = cuts, refusals
         self.levels: list[int] = []
 
     def _take(self, first: int, body: bytes, writer: asyncio.StreamWriter) -> None:
@@ -28,6 +29,11 @@ class MoodyBroker(ScriptedBroker):
             if self.cuts:
                 self.cuts -= 1
                 writer.transport.abort()
+                return
+            if self.refusals:
+                self.refusals -= 1
+                writer.write(packet(CONNACK, bytes([0, _NOT_AUTHORIZED, 0])))
+                writer.close()
                 return
         super()._take(first, body, writer)
 
@@ -39,6 +45,22 @@ def test_who_never_answered_is_asked_with_the_older_protocol() -> None:
         uplink.start()
         await until(lambda: len(broker.levels) == 3)
         assert broker.levels == [_FIVE, _FIVE, _THREE]
+        await uplink.stop(0.1)
+        broker.stop()
+
+    asyncio.run(story())
+
+
+def test_who_refuses_a_password_in_mqtt_5_speaks_it() -> None:
+    """Under 3.1.1 a broker says of what it forbids that it took it: a loss that nobody sees."""
+
+    async def story() -> None:
+        broker = MoodyBroker(refusals=3)
+        uplink = uplink_to(await broker.start(), "auto")
+        uplink.start()
+        await until(uplink.connected.is_set)
+        assert broker.levels == [_FIVE] * 4
+        assert uplink.protocol == "5"
         await uplink.stop(0.1)
         broker.stop()
 

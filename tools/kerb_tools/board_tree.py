@@ -20,7 +20,11 @@ _PACKAGES = (("firmware", "kerb_node"), ("shared", "kerb_wire"))
 
 
 def write(target: Path) -> list[Path]:
-    """Write the tree anew and return its files; RuntimeError if one does not compile."""
+    """Write the tree anew and return its files; RuntimeError if that cannot be done."""
+    if not (_TOP / "firmware").is_dir():
+        raise RuntimeError(
+            "the firmware's source is not beside this program: run it in a clone of the repository"
+        )
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for name in _SOURCES:

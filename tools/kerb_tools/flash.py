@@ -191,14 +191,15 @@ def _check(options: argparse.Namespace) -> None:
 def _put(options: argparse.Namespace) -> dict[str, object]:
     """Do what was asked for and return what was done."""
     done: dict[str, object] = {"port": options.port, "image": None, "node": None, "files": 0}
-    if options.image is not None:
-        print(f"erasing {options.port}, then writing {options.image}", flush=True)
-        write_image(options.port, options.image, options.baud, options.before)
-        done["image"] = str(options.image)
-    if options.image_only:
-        return done
     with tempfile.TemporaryDirectory() as scratch:
-        tree = Tree.make(Path(scratch) / "board")
+        # First: what does not compile must not leave an erased board behind.
+        tree = None if options.image_only else Tree.make(Path(scratch) / "board")
+        if options.image is not None:
+            print(f"erasing {options.port}, then writing {options.image}", flush=True)
+            write_image(options.port, options.image, options.baud, options.before)
+            done["image"] = str(options.image)
+        if tree is None:
+            return done
         print(f"stopping the application on {options.port}", flush=True)
         stop_application(options.port)
         print(f"copying {len(tree.files)} files, {tree.size_bytes} bytes", flush=True)

@@ -6,6 +6,10 @@ from mutant_tables.mutant import Mutant
 
 # fmt: off
 MUTANTS = [
+    Mutant("a dying board falls asleep", "tools/kerb_sim/board/virtual.py",
+           "return chip is not None and self._chip is chip", "return self._chip is chip",
+           "tools/tests/test_board_power.py"
+           "::test_what_a_board_says_while_it_dies_is_said_by_nobody"),
     Mutant("checker misses a hidden lamp fault", "tools/kerb_check/lampfaults.py",
            "        if not reported and _visible", "        if False and _visible",
            "tools/tests/test_checker.py"),

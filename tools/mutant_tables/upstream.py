@@ -17,6 +17,11 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("who refuses a password is taken for an old broker",
+           "gateway/kerb_gateway/uplink/mqtt.py",
+           "if code != _UNSUPPORTED_PROTOCOL:", "if False:",
+           "gateway/tests/test_uplink_fallback.py"
+           "::test_who_refuses_a_password_in_mqtt_5_speaks_it"),
     Mutant("an id is used while its PUBACK is owed", "gateway/kerb_gateway/uplink/mqtt.py",
            "if message.rc != mqtt.MQTT_ERR_QUEUE_SIZE:", "if True:",
            "gateway/tests/test_owed_pubacks.py::test_an_id_whose_puback_is_owed_is_nobody_elses"),

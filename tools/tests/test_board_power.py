@@ -88,3 +88,26 @@ def test_a_board_that_was_falling_asleep_stays_off_after_a_power_cut(tmp_path: P
         await board.close()
 
     asyncio.run(story())
+
+
+def test_what_a_board_says_while_it_dies_is_said_by_nobody(tmp_path: Path) -> None:
+    """Its last call is read while the process ends: it must not sleep, wake and run beside the
+    next one on the same flash."""
+
+    async def story() -> None:
+        world = BareWorld()
+        board = bin_board(tmp_path, world)
+        for late in (lambda: board._on_sleep(10, [], 0), lambda: board._on_reset("soft", 0)):
+            await board.power_on()
+            cut = asyncio.ensure_future(board.power_cut())
+            while board._chip is not None:
+                await asyncio.sleep(0)
+            assert not cut.done()
+            late()
+            await cut
+            await asyncio.sleep(0.2)
+            assert board.state == "off"
+        assert world.boots == ["power_on"] * 2
+        await board.close()
+
+    asyncio.run(story())

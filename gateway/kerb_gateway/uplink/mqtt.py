@@ -197,6 +197,8 @@ class Uplink:
         self, code: int, text: str, limits: tuple[int, int], kept: bool, too_large: list[int]
     ) -> None:
         if code != _SUCCESS:
+            if code != _UNSUPPORTED_PROTOCOL:
+                self._may_fall_back = False  # who refuses in MQTT 5 speaks it
             self._failed(text, code)
             return
         # From here on rows may be in flight, by the ids of this client: another one would count

@@ -221,8 +221,12 @@ class VirtualBoard:
         await self._stop("off")
         await self._start("deep_sleep", reason)
 
+    def _runs(self, chip: ChipProcess | None) -> bool:
+        """Tell whether it is that run of the chip which goes on; None: it asked while it died."""
+        return chip is not None and self._chip is chip
+
     async def _sleep(self, duration_ms: int, chip: ChipProcess | None) -> None:
-        if self._chip is not chip:
+        if not self._runs(chip):
             return  # the power went in the meantime: nobody is left to sleep
         await self._stop("sleeping")
         self._world.slept(duration_ms)
@@ -236,7 +240,7 @@ class VirtualBoard:
         await self._wake(_TIMER_WAKE)
 
     async def _restart(self, cause: str, chip: ChipProcess | None) -> None:
-        if self._chip is not chip:
+        if not self._runs(chip):
             return
         await self._stop("off")
         await self._start(cause)
@@ -247,7 +251,7 @@ class VirtualBoard:
         await self._start("soft")
 
     async def _die(self, chip: ChipProcess | None) -> None:
-        if self._chip is not chip:
+        if not self._runs(chip):
             return
         await self._stop("dead")
         self.spec.rtc_path.unlink(missing_ok=True)
