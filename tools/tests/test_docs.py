@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from kerb_gateway.config import Config
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -23,6 +27,52 @@ def test_generated_tables_are_as_the_code_says() -> None:
         timeout=60,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+_ROW = re.compile(r"\| (?:\*\*\[+([a-z_.]+)\]+\*\* )?([a-z_]+(?:, [a-z_]+)*) \| (.*?) \| (.*?) \|")
+
+
+def _part(model: type[BaseModel], name: str) -> type[BaseModel]:
+    """Return the model of a table of the configuration: a part, an optional one, or a list's."""
+    annotation = model.model_fields[name].annotation
+    inner = [annotation, *get_args(annotation)]
+    return next(one for one in inner if isinstance(one, type) and issubclass(one, BaseModel))
+
+
+def test_the_configurations_table_is_as_the_models_say() -> None:
+    """Every key once, its default, and the bounds of those that are numbers."""
+    parts = {name: _part(Config, name) for name in Config.model_fields}
+    parts["nodes.geometry"] = _part(parts["nodes"], "geometry")
+    section, said = "", []
+    for line in (TOP / "docs" / "configuration.md").read_text().splitlines():
+        if (row := _ROW.match(line)) is None:
+            continue
+        section = row[1] or section
+        keys, defaults = row[2].split(", "), row[3].split(", ")
+        said += [(section, key) for key in keys]
+        for key, default in zip(keys, defaults, strict=False):
+            if len(keys) == len(defaults):
+                _compare(parts[section].model_fields[key], default)
+        if len(keys) == 1:
+            bounds = _bounds(parts[section].model_fields[keys[0]])
+            assert bounds <= {int(number) for number in re.findall(r"\d+", row[4])}, line
+    known = {(name, key) for name, part in parts.items() for key in part.model_fields}
+    assert sorted(said) == sorted(known - {("nodes", "geometry")})
+
+
+def _compare(field: FieldInfo, default: str) -> None:
+    if field.is_required():
+        assert default == "none"
+        return
+    value = field.get_default(call_default_factory=True)
+    if value is not None:  # None is said in words
+        assert json.loads(default) == value
+
+
+def _bounds(field: FieldInfo) -> set[int]:
+    names = ("ge", "gt", "le", "lt")
+    found = [getattr(one, name, None) for one in field.metadata for name in names]
+    return {int(one) for one in found if one is not None}
 
 
 @pytest.mark.parametrize("script", ["mutants", "planted"])
