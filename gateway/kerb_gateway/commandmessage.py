@@ -68,7 +68,7 @@ def parse(payload: bytes) -> dict[str, Any]:
     if (
         not isinstance(command_id, str)
         or not 1 <= len(command_id) <= _ID_MAX
-        or not _is_text(command_id)
+        or not is_text(command_id)
     ):
         raise Malformed(f"command_id: a text of 1 to {_ID_MAX} characters is needed")
     for name in table.keys() - _FIELDS.keys():
@@ -84,7 +84,7 @@ def parse(payload: bytes) -> dict[str, Any]:
     return {"fade_ms": FADE_DEFAULT_MS} | table | {"command_id": command_id}
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Tell whether a text can be stored and sent: half of a surrogate pair cannot."""
     try:
         value.encode()

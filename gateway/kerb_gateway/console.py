@@ -24,6 +24,7 @@ from rich.table import Table
 
 from kerb_gateway import config as configuration
 from kerb_gateway.clock import SystemClock
+from kerb_gateway.commandmessage import is_text
 from kerb_gateway.config import Config
 from kerb_gateway.desk import Desk
 from kerb_gateway.errors import ConfigError, StoreError
@@ -76,15 +77,6 @@ def read(path: Path) -> Config:
         return configuration.load(path)[0]
     except ConfigError as error:
         raise fail(f"{path}: " + "; ".join(error.mistakes), 2) from None
-
-
-def is_text(argument: str) -> bool:
-    """Tell whether an argument is UTF-8; what is not can be neither sent nor stored."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _bounded(field: str, *numbers: int) -> None:

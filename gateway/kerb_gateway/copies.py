@@ -15,8 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from kerb_gateway.commandmessage import is_text
 from kerb_gateway.config import Config
-from kerb_gateway.console import AsJson, ConfigPath, fail, is_text, read
+from kerb_gateway.console import AsJson, ConfigPath, fail, read
 from kerb_gateway.errors import CopyError, StoreError
 from kerb_gateway.service import client
 from kerb_gateway.service.client import NotRunning, Refused

@@ -38,6 +38,12 @@ async def deliver(parts: Parts) -> None:
             outbox.ended(row.outbox_no)
 
 
+async def declared(parts: Parts) -> set[int]:
+    """Return the numbers that were declared lost."""
+    losses = await parts.store.query("select first_seq, last_seq from losses")
+    return {seq for first, last in losses for seq in range(first, last + 1)}
+
+
 def test_old_rows_go_by_lived_hours_and_only_when_delivered(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")
@@ -95,9 +101,7 @@ def test_undelivered_rows_go_by_size_only_and_are_declared(tmp_path: Path) -> No
         await parts.ingest.commit()
         assert await keeper.used_bytes() <= 400_000
         kept = set(await parts.column("select seq from readings"))
-        lost: set[int] = set()
-        for first, last in await parts.store.query("select first_seq, last_seq from losses"):
-            lost |= set(range(first, last + 1))
+        lost = await declared(parts)
         gaps = {n for gap in stream.gaps for n in range(gap.first_seq, gap.last_seq + 1)}
         assert {1, 2, 3} <= kept  # they may arrive any moment: never both delivered and lost
         assert not kept & lost
@@ -137,9 +141,7 @@ def test_what_is_being_read_for_the_publisher_is_not_given_up(tmp_path: Path) ->
             sent |= {row.reading[1] for row in await outbox.after(outbox.read, 64) if row.reading}
             await asyncio.sleep(0)
         await sweep
-        lost: set[int] = set()
-        for first, last in await parts.store.query("select first_seq, last_seq from losses"):
-            lost |= set(range(first, last + 1))
+        lost = await declared(parts)
         assert sent
         assert lost
         assert not sent & lost

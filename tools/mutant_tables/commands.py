@@ -22,7 +22,7 @@ MUTANTS = [
            "        except Malformed:\n",
            f"{STREET}::test_hostile_adverts_two_adapters_and_bad_commands"),
     Mutant("fuzz: half a surrogate is stored", "gateway/kerb_gateway/commandmessage.py",
-           "or not _is_text(command_id)", "or False", REGRESSIONS),
+           "or not is_text(command_id)", "or False", REGRESSIONS),
     Mutant("fuzz: an unknown outcome is looked up", "gateway/kerb_gateway/commands.py",
            'if status["command_outcome"] > _LAST_RESULT:', "if False:", REGRESSIONS),
     Mutant("an old null stays a null", "gateway/kerb_gateway/commands.py",

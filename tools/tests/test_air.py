@@ -15,10 +15,6 @@ from bleak.assigned_numbers import AdvertisementDataType
 from bleak.exc import BleakError
 from dbus_fast import BusType, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
-from kerb_gateway.clock import SystemClock
-from kerb_gateway.errors import LinkDown, LinkError
-from kerb_gateway.links.ble import BleLink
-from kerb_gateway.model import Heard
 from kerb_sim.air import adstructure
 from kerb_sim.air.bluez import Bluez
 from kerb_sim.air.dbus_daemon import DbusDaemon
@@ -39,7 +35,7 @@ CHARACTERISTIC = "org.bluez.GattCharacteristic1"
 SERVICE_DATA = f"0000{bthome.UUID16:04x}-0000-1000-8000-00805f9b34fb"
 OURS = OrPattern(0, AdvertisementDataType.SERVICE_DATA_UUID16, b"\xd2\xfc")
 _DOWN_HANDLE, _UP_HANDLE = 18, 20
-_SETTLE_S = 0.1
+SETTLE_S = 0.1
 
 
 def advert(number: int, address: str = ADDRESS, rssi: int = -60, uuid16: int = 0xFCD2) -> Advert:
@@ -171,9 +167,9 @@ async def scanning(mode: str, duplicates: bool = False) -> AsyncIterator[Ear]:
     elif duplicates:
         bluez["filters"] = {"DuplicateData": True}
     async with BleakScanner(ear, scanning_mode=mode, bluez=bluez):  # type: ignore[arg-type]
-        await asyncio.sleep(_SETTLE_S)  # a monitor is exported after its registration
+        await asyncio.sleep(SETTLE_S)  # a monitor is exported after its registration
         yield ear
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
 
 
 # --- scanning ---
@@ -267,9 +263,9 @@ def test_monitors_are_activated_told_and_released(tell: Callable[..., None]) -> 
         assert again == "org.bluez.Error.AlreadyExists"
         export("/app/good", b"\xd2\xfc")
         export("/app/empty", b"")
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
         world.say(advert(1), advert(2))
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
         assert told == [
             ("/app/good", "Activate"),
             ("/app/empty", "Release"),
@@ -291,7 +287,7 @@ def test_a_client_that_left_no_longer_scans(tell: Callable[..., None]) -> None:
         assert world.value("Discovering")
         assert PATH in world.bluez.tree.objects
         client.bus.disconnect()
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
         assert not world.value("Discovering")
         assert "RSSI" not in world.bluez.tree.objects[PATH][DEVICE]
         world.say(advert(2, OTHER))
@@ -381,7 +377,7 @@ async def found(world: World) -> Any:
     ear: list[Any] = []
     async with BleakScanner(lambda device, data: ear.append(device), bluez={"adapter": "hci0"}):
         world.say(advert(1))
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
     return ear[0]
 
 
@@ -441,7 +437,7 @@ def test_disconnect_ends_a_pending_connect(tell: Callable[..., None]) -> None:
         device = await found(world)
         with pytest.raises(TimeoutError):
             await BleakClient(device, timeout=0.3).connect()  # bleak cancels by Disconnect
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(SETTLE_S)
         station = Echo()
         world.air.join(station)
         await asyncio.sleep(0.4)
@@ -475,152 +471,6 @@ def test_a_board_that_falls_asleep_while_connecting_is_not_connected(
             await attempt
 
     tell(story, Habits(connect_timeout_s=0.5))
-
-
-# --- the gateway's own link ---
-
-
-@pytest.mark.parametrize(
-    ("kernel", "offered", "mode"),
-    [("6.5.0-rpi", True, "active"), ("6.12.1", True, "passive"), ("6.12.1", False, "active")],
-)
-def test_the_link_scans_passively_where_that_hears_repeats(
-    tell: Callable[..., None], kernel: str, offered: bool, mode: str
-) -> None:
-    async def story(world: World) -> None:
-        said: list[tuple[str, dict[str, Any]]] = []
-
-        def log(event: str, **fields: Any) -> None:
-            said.append((event, fields))
-
-        link = BleLink("hci0", "auto", SystemClock(), log, kernel=kernel)
-        task = asyncio.ensure_future(link.scan())
-        while not [event for event, _ in said if event == "scanning"]:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(_SETTLE_S)
-        assert [fields["mode"] for event, fields in said if event == "scanning"] == [mode]
-        world.say(advert(1), advert(2))
-        heard = [await link.queue.get() for _ in range(2)]
-        assert [one.service_data for one in heard] == [b"\x00\x01", b"\x00\x02"]
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    tell(story, Habits(passive=offered))
-
-
-def test_the_link_survives_the_death_of_bluetoothd(tell: Callable[..., None]) -> None:
-    async def story(world: World) -> None:
-        said: list[str] = []
-        link = BleLink(
-            "hci0",
-            "auto",
-            SystemClock(),
-            lambda event, **fields: said.append(event),
-            deaf_after_s=0.4,
-            connect_timeout_s=2,
-            kernel="6.12.1",
-        )
-
-        async def keep() -> None:
-            while True:
-                with contextlib.suppress(LinkDown):
-                    await link.scan()
-                await asyncio.sleep(0.1)
-
-        task = asyncio.ensure_future(keep())
-        await _hear(world, link, 1)
-        await world.bluez.stop()
-        await asyncio.sleep(1.0)
-        await world.bluez.start()
-        await _hear(world, link, 2)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    tell(story)
-
-
-async def _hear(world: World, link: BleLink, number: int) -> None:
-    """Repeat an advert until the link has heard it."""
-    while True:
-        world.say(advert(number))
-        await asyncio.sleep(0.05)
-        while not link.queue.empty():
-            if link.queue.get_nowait().service_data == number.to_bytes(2, "big"):
-                return
-
-
-async def _clients_of(client: Client) -> int:
-    """Return how many connections the bus has."""
-    names = await client.call(
-        "/org/freedesktop/DBus", "org.freedesktop.DBus", "ListNames",
-        destination="org.freedesktop.DBus",
-    )  # fmt: skip
-    return sum(name.startswith(":") for name in names)
-
-
-async def _hear_one(world: World, link: BleLink) -> Heard:
-    world.say(advert(7))
-    async with asyncio.timeout(5):
-        return await link.queue.get()
-
-
-def test_a_peer_that_is_no_node_of_ours_leaves_no_connection_behind(
-    tell: Callable[..., None],
-) -> None:
-    """Whoever takes a node's address and has no service must not use up links and bus."""
-
-    async def story(world: World) -> None:
-        stranger = Echo()
-        level = Characteristic("00002a19-0000-1000-8000-00805f9b34fb", 0x02, 18)
-        stranger.services = [Service("0000180f-0000-1000-8000-00805f9b34fb", [level])]  # a battery
-        world.air.join(stranger)
-        link = BleLink("hci0", "active", SystemClock(), lambda *_, **__: None)
-        task = asyncio.ensure_future(link.scan())
-        await asyncio.sleep(_SETTLE_S)
-        heard = await _hear_one(world, link)
-        client = await world.client()
-        before = await _clients_of(client)
-        for number in (1, 2, 3):
-            with pytest.raises(LinkError, match="no Kerbstone service"):
-                async with link.converse(heard):
-                    pass
-            assert (stranger.left, await _clients_of(client)) == (number, before)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    tell(story)
-
-
-def test_a_session_that_is_cut_short_while_it_opens_leaves_none_either(
-    tell: Callable[..., None],
-) -> None:
-    async def story(world: World) -> None:
-        node = Echo()
-        world.air.join(node)
-        link = BleLink("hci0", "active", SystemClock(), lambda *_, **__: None)
-        task = asyncio.ensure_future(link.scan())
-        await asyncio.sleep(_SETTLE_S)
-        heard = await _hear_one(world, link)
-        client = await world.client()
-        before = await _clients_of(client)
-
-        async def converse() -> None:
-            async with link.converse(heard):
-                await asyncio.sleep(60)
-
-        for pause_s in (0.0, 0.1, 0.2, 0.3):  # before, amid and after it
-            session = asyncio.ensure_future(converse())
-            while node.connection is None:
-                await asyncio.sleep(0.005)
-            await asyncio.sleep(pause_s)
-            session.cancel()
-            await asyncio.gather(session, return_exceptions=True)
-            assert node.connection is None
-            assert await _clients_of(client) == before
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    tell(story)
 
 
 def test_advertising_data_is_read_as_far_as_it_is_whole() -> None:
