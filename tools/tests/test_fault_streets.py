@@ -12,9 +12,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -315,6 +316,47 @@ def test_an_orphan_of_a_job_ends_too(tmp_path: Path) -> None:
         wait_until(lambda: not mentioned(name), 30)
     finally:
         kill(list(mentioned(name)))
+
+
+def test_the_pool_ends_no_worker_before_what_it_started(tmp_path: Path) -> None:
+    """One worker is quick to end, and the pool then asks the other to, which is slow (stopped)."""
+    name = str(tmp_path / "left")
+    Path(name).write_text("sleep 600; exit")
+    pids: list[int] = []
+
+    def go_on() -> None:
+        quick, slow = pids
+        try:
+            wait_until(lambda: ended(quick) and asked_to_end(slow), 30)
+        finally:
+            os.kill(slow, signal.SIGCONT)
+
+    def interrupted() -> None:
+        with tied_pool(2) as pool:
+            orphan = ["sh", "-c", f"sh {name} & exit 0"]
+            jobs = [pool.submit(subprocess.run, orphan, check=True), pool.submit(os.getpid)]
+            wait(jobs)
+            pids.extend(one.pid or 0 for one in multiprocessing.active_children())
+            wait_until(lambda: any(descendants(pid) for pid in pids), 30)
+            pids.sort(key=lambda pid: bool(descendants(pid)))
+            os.kill(pids[1], signal.SIGSTOP)
+            pool.submit(time.sleep, 600)  # one that the pool has to call broken
+            threading.Thread(target=go_on).start()
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        wait_until(lambda: not mentioned(name), 30)
+    finally:
+        kill([*pids, *mentioned(name)])
+
+
+def asked_to_end(pid: int) -> bool:
+    """Return whether a SIGTERM waits for a process that is stopped."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = next(row.split()[1] for row in status.splitlines() if row.startswith("ShdPnd"))
+    return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def test_sqlite_is_the_installed_one(tmp_path: Path) -> None:

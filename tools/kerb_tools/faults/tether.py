@@ -29,6 +29,8 @@ def hold(end: Connection) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
     over = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: None)  # the terminal's; the campaign hears it too
+    # The pool's, once one worker is gone: at once it would end this one before what it started.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     # The main thread starts the processes: it is held up, so that it starts no more of them.
     signal.signal(signal.SIGUSR2, lambda *_: over.wait())
     main = threading.main_thread().ident
