@@ -62,20 +62,19 @@ def run(
 
 @contextlib.contextmanager
 def tied_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool whose workers end, with all that they started, when this process does."""
+    """Yield a pool whose workers end, with all that they started, when this process does.
+
+    They end with the block too: whoever wants an answer waits for it there.
+    """
     context = multiprocessing.get_context("spawn")  # threads and forks do not go together
-    others = set(multiprocessing.active_children())
     theirs, ours = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=tether.hold, initargs=(theirs,)
     )
     try:
         yield pool
-        pool.shutdown()
     finally:
-        ours.close()  # after an error nobody waits for what still runs
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.join()  # one that the pool tells to end would leave what it has started
+        ours.close()
         pool.shutdown()
         theirs.close()
 

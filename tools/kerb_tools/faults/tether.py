@@ -35,7 +35,8 @@ def hold(end: Connection) -> None:
     signal.signal(signal.SIGUSR2, lambda *_: over.wait())
     main = threading.main_thread().ident
     assert main is not None
-    threading.Thread(target=_watch, args=(end, main), daemon=True).start()
+    # No daemon: a worker that the pool tells to end waits here for what it has started.
+    threading.Thread(target=_watch, args=(end, main)).start()
 
 
 def _watch(end: Connection, main: int) -> None:
