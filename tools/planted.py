@@ -130,6 +130,13 @@ PLANTED = [
     Bug("a new epoch forgets the old one's tail", INGEST,
         "                if old is not None:\n", "                if False:\n",
         "tail not declared"),
+    Bug("a lamp's ended epoch keeps its gaps", "gateway/kerb_gateway/links/modbus.py",
+        "            self._ingest.give_up_ended(stream)", "            pass",
+        "neither arrived nor declared", 2),
+    Bug("a bin's ended epoch is given up", BACKFILL,
+        "        for ended in self._ingest.ended(readings):",
+        "        self._ingest.give_up_ended(readings)\n"
+        "        for ended in self._ingest.ended(readings):", "false loss", 2),
     Bug("lost range one too long", INGEST,
         "min(gap.last_seq, row.last_seq))\n            for gap",
         "min(gap.last_seq, row.last_seq + 1))\n            for gap", "false loss"),

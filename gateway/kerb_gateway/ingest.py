@@ -27,7 +27,7 @@ from kerb_gateway.errors import StoreFull
 from kerb_gateway.guard import Guard
 from kerb_gateway.model import Gap, Heard, Loss, Node, Reading, Stream
 from kerb_gateway.store.ballast import Ballast
-from kerb_gateway.store.ledger import Ledger
+from kerb_gateway.store.ledger import TAIL, Ledger
 from kerb_gateway.timekeeper import Timekeeper
 from kerb_gateway.timeline import DOOR_S
 
@@ -133,6 +133,12 @@ class Ingest:
     def count(self, name: str, node_no: int = 0) -> None:
         """Count what a link has met; 0: no particular node."""
         self._ledger.count(name, node_no)
+
+    def give_up_ended(self, stream: Stream) -> None:
+        """Declare lost what is missing of a node's earlier epochs, which it is not asked for."""
+        for ended in self.ended(stream):
+            for first_seq, last_seq in ended.ranges():
+                self._declare(ended, first_seq, last_seq, TAIL)
 
     # --- adverts ---
 
@@ -339,10 +345,12 @@ class Ingest:
             if gap.first_seq <= row.last_seq and gap.last_seq >= row.seq
         ]
         for first_seq, last_seq in open_ranges:
-            stream.close(first_seq, last_seq)
-            reason = words.LOSSES[row.reason]
-            self._ledger.add_loss(Loss(stream, first_seq, last_seq, reason), self._clock.now())
+            self._declare(stream, first_seq, last_seq, words.LOSSES[row.reason])
         return "lost"
+
+    def _declare(self, stream: Stream, first_seq: int, last_seq: int, reason: str) -> None:
+        stream.close(first_seq, last_seq)
+        self._ledger.add_loss(Loss(stream, first_seq, last_seq, reason), self._clock.now())
 
     def _add(self, stream: Stream, reading: Reading) -> None:
         self._ledger.add_reading(stream, reading)

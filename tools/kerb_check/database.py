@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kerb_check.model import Identity, Loss, Reading, SourceError
+from kerb_check.model import OPEN_END, Identity, Loss, Reading, SourceError
 
 
 @dataclass
@@ -88,11 +88,10 @@ def _range(row: sqlite3.Row) -> Loss:
     keys = row.keys()
     reason = row["reason"] if "reason" in keys else "open gap"
     last = row["last_seq"]
-    # An open-ended tail has no last number yet: it declares its first one and all after it.
     return Loss(
         row["node"],
         row["epoch"],
         row["first_seq"],
-        2**32 - 1 if last is None else last,
+        OPEN_END if last is None else last,
         str(reason),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kerb_check import jsonl
-from kerb_check.model import Dropped, Found, Identity, Loss, Reading, SourceError
+from kerb_check.model import OPEN_END, Dropped, Found, Identity, Loss, Reading, SourceError
 
 
 @dataclass
@@ -58,7 +58,7 @@ def _sort(delivered: Delivered, row: dict[str, Any]) -> None:
                 payload["node"],
                 payload["epoch"],
                 payload["first_seq"],
-                2**32 - 1 if last is None else last,
+                OPEN_END if last is None else last,
                 payload["reason"],
                 payload.get("id", ""),
                 gateway,

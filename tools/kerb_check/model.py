@@ -49,6 +49,9 @@ class Reading:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+OPEN_END = 2**32 - 1  # the last_seq of a tail, which has none: it declares all from its first one
+
+
 @dataclass(frozen=True)
 class Loss:
     """An explicit loss record: every number from first_seq to last_seq, and why.
@@ -63,6 +66,11 @@ class Loss:
     reason: str
     id: str = ""
     gateway: str = ""
+
+    @property
+    def is_tail(self) -> bool:
+        """Whether it is open-ended, until the next contact closes it."""
+        return self.last_seq == OPEN_END
 
     def covers(self, identity: Identity) -> bool:
         """Tell whether this record declares `identity` lost."""

@@ -23,6 +23,8 @@ Stream = tuple[str, int]
 _BURST_FIT_MM = 400.0
 _SOUND_M_S = 340.0
 _GATEWAYS_OWN = ("refused", "retention")  # the node did its part, its flash may still hold them
+# Nor does the flash say that these are wrong: nobody can ask a lamp for an epoch that has ended.
+_NOT_BY_FLASH = (*_GATEWAYS_OWN, "tail unknown")
 # Why one gateway may rightly declare lost what another has delivered: the node, or its own disk,
 # had it no more. A number that was never used cannot have been delivered by anyone.
 _ONE_MAY_LACK = ("overwritten", "crc", "refused", "retention")
@@ -267,7 +269,7 @@ def _losses(sets: Sets, result: Comparison) -> None:
     for flash in sets.flash.values():
         on_flash -= flash.overwritten
     for loss in takenback.standing(sets.delivered):
-        if loss.reason == "tail unknown":
+        if loss.is_tail:
             continue  # open-ended until the next contact: it claims nothing of single numbers
         mine = result.by_gateway.get(sets.gateway(loss.gateway), {})
         for identity in result.unique:
@@ -279,7 +281,7 @@ def _losses(sets: Sets, result: Comparison) -> None:
             result.findings.append(
                 Finding("false loss", str(identity), f"declared {loss.reason}, yet delivered")
             )
-        if loss.reason in _GATEWAYS_OWN:
+        if loss.reason in _NOT_BY_FLASH:
             continue
         for identity in on_flash - result.unique.keys():
             if loss.covers(identity):

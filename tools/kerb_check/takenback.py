@@ -9,7 +9,6 @@ from __future__ import annotations
 from kerb_check.delivered import Delivered
 from kerb_check.model import Finding, Found, Identity, Loss, Reading
 
-TAIL = "tail unknown"
 Unique = dict[Identity, Reading]
 
 
@@ -26,7 +25,7 @@ def standing(delivered: Delivered) -> list[Loss]:
 def _is_over(loss: Loss, delivered: Delivered) -> bool:
     """Tell whether it is a tail of a gw_epoch that a restore has ended: the next one says anew."""
     parts = loss.id.split("/")
-    return loss.reason == TAIL and len(parts) > 4 and (loss.gateway, parts[4]) in delivered.over
+    return loss.is_tail and len(parts) > 4 and (loss.gateway, parts[4]) in delivered.over
 
 
 def check(delivered: Delivered, unique: Unique) -> list[Finding]:
@@ -54,7 +53,7 @@ def _of_nothing(delivered: Delivered) -> list[Finding]:
 
 def _fits(found: Found, loss: Loss) -> bool:
     same = (found.node, found.epoch, found.first_seq) == (loss.node, loss.epoch, loss.first_seq)
-    if loss.reason == TAIL:
+    if loss.is_tail:
         return same and found.last_seq >= found.first_seq - 1
     return same and found.last_seq == loss.last_seq
 
@@ -63,7 +62,7 @@ def _doubled(delivered: Delivered) -> list[Finding]:
     """At most one tail of a stream stands, by the word of one gateway."""
     tails: dict[tuple[str, str, int], set[str]] = {}
     for loss in standing(delivered):
-        if loss.reason == TAIL:
+        if loss.is_tail:
             tails.setdefault((loss.gateway, loss.node, loss.epoch), set()).add(loss.id)
     return [
         Finding("tail", f"{node}/{epoch}", f"{len(ids)} tails stand at once")
@@ -76,7 +75,7 @@ def _not_closed(delivered: Delivered, unique: Unique) -> list[Finding]:
     """A gateway that delivers a number of a tail has heard the node: its tail must be closed."""
     findings = []
     for loss in standing(delivered):
-        if loss.reason != TAIL:
+        if not loss.is_tail:
             continue
         for identity, reading in unique.items():
             if loss.covers(identity) and reading.extra["topic"].split("/")[3] == loss.gateway:

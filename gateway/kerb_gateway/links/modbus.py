@@ -140,6 +140,7 @@ class ModbusBus:
         stream = await self._ingest.epoch(unit.node, status["epoch"], status["last_seq"])
         if unit.stream is not stream:  # another epoch: what was fetched of the old one ends here
             unit.stream, unit.fetched_seq = stream, 0
+            self._ingest.give_up_ended(stream)  # a file record is of the present epoch
         clock = NodeClock(status["boot_no"], status["uptime_s"], status["last_seq"])
         self._ingest.time.contact(stream, clock, asked_ms, answered_ms)
         for _ in range(_READS_A_POLL):

@@ -106,6 +106,10 @@ class Bin:
         self.history.clear()
         self._reboot()
 
+    def forgets(self, epoch: int) -> bool:
+        """Tell whether nobody can ask for an epoch's records: its log answers for all of them."""
+        return False
+
     def _reboot(self) -> None:
         self._clock.boot(self._street.timeline.now_s)
         self._booted = True

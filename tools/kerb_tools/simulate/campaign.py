@@ -103,7 +103,6 @@ def _counts(house: House) -> Counter[str]:
         arrived=judge.arrived_rows,
         arrived_again=judge.repeated_rows,
         declared_lost=judge.lost_rows,
-        in_gaps_of_ended_epochs=judge.left_in_ended_epochs,
         lives=house.lives,
     )
     commands = {f"commands_{result}": n for result, n in judge.commands.ended.items()}

@@ -8,7 +8,7 @@ declared lost, in an open gap, or not yet known to the gateway; what is stored a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from kerb_tools.simulate.timejudge import TimeJudge
 if TYPE_CHECKING:
     from kerb_tools.simulate.house import House
 
+TAIL = "tail unknown"
 _YOUNG_S = 7200.0  # so long a stored reading is certainly among the recent digests
 _decode = msgspec.json.Decoder().decode
 
@@ -66,7 +67,6 @@ class Judge:
         self.arrived_rows = 0
         self.repeated_rows = 0
         self.lost_rows = 0
-        self.left_in_ended_epochs = 0
         self._at_commit: dict[str, Callable[..., None]] = {
             "insert streams": self._stream,
             "insert readings": self._reading,
@@ -203,6 +203,9 @@ class Judge:
                 self.found("false loss", name, f"declared {why}")
             if book.epoch == log.epoch and seq > log.last_seq:
                 self.found("false loss", name, f"declared {why}, but it was never reached")
+        elif why == TAIL:
+            if known & STORED or not self._street.nodes[book.node].forgets(book.epoch):
+                self.found("false loss", name, f"declared {why}, but its node has it still")
         elif not known & STORED:
             self.found("false loss", name, f"declared {why}, but never stored")
         book.set(seq, LOST)
@@ -409,9 +412,15 @@ class Judge:
         for outbox_no, entry in self._waiting.items():
             self.found("not delivered", f"outbox row {outbox_no}", str(entry[0]))
         self.times.finish()
-        rows = self._house.disk.execute("select sum(last_seq - first_seq + 1) from gaps")
-        self.left_in_ended_epochs = rows.fetchone()[0] or 0
         self.commands.finish()
+
+    def watermarks(self) -> Iterator[tuple[tuple[str, int], int]]:
+        """Yield each stream of the database, as (node, epoch), and the last number known of it."""
+        for stream_no, last_seq in self._house.disk.execute(
+            "select stream_no, last_seq from streams"
+        ):
+            book = self._streams[stream_no]
+            yield (book.node, book.epoch), last_seq
 
     def settled(self, node: str, epoch: int, seq: int) -> bool:
         """Tell whether a number has arrived from here or is declared lost."""

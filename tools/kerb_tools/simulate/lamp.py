@@ -102,6 +102,10 @@ class Lamp:
         self.log.new_epoch(1 + self._random.getrandbits(31))
         self._reboot()
 
+    def forgets(self, epoch: int) -> bool:
+        """Tell whether nobody can ask for an epoch's records: its file holds the present one's."""
+        return epoch != self.log.epoch
+
     def _reboot(self) -> None:
         self._clock.boot(self._street.timeline.now_s)
         self._acked_seq = 0

@@ -175,11 +175,20 @@ class Street:
             step()
 
     def _everything_settled(self) -> None:
-        """Over all gateways every number of each node has arrived or is declared lost."""
-        for node_id, node in self.nodes.items():
-            for seq in range(1, node.log.last_seq + 1):
-                if not self.settled(node_id, node.log.epoch, seq):
-                    name = f"{node_id}/{node.log.epoch}/{seq}"
+        """Over all gateways every number of each node has arrived or is declared lost.
+
+        Of an epoch that has ended: every number up to the last one that a gateway knew of.
+        """
+        last_seqs = {
+            (node_id, node.log.epoch): node.log.last_seq for node_id, node in self.nodes.items()
+        }
+        for house in self.houses:
+            for key, last_seq in house.judge.watermarks():
+                last_seqs[key] = max(last_seq, last_seqs.get(key, 0))
+        for (node_id, epoch), last_seq in last_seqs.items():
+            for seq in range(1, last_seq + 1):
+                if not self.settled(node_id, epoch, seq):
+                    name = f"{node_id}/{epoch}/{seq}"
                     self.houses[0].judge.found("neither arrived nor declared", name)
 
     # --- the end ---
