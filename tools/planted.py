@@ -137,6 +137,12 @@ PLANTED = [
         "        for ended in self._ingest.ended(readings):",
         "        self._ingest.give_up_ended(readings)\n"
         "        for ended in self._ingest.ended(readings):", "false loss", 2),
+    Bug("a loss is not said", LEDGER, "        self._send(LOSS, self._next_loss)\n", "",
+        "no outbox row"),
+    Bug("a dead letter has another payload", OUTBOX,
+        "            message.payload,\n            reason,",
+        "            message.payload[:-1] + b',\"event\":\"tilt\"}',\n            reason,",
+        "dead letter altered"),
     Bug("lost range one too long", INGEST,
         "min(gap.last_seq, row.last_seq))\n            for gap",
         "min(gap.last_seq, row.last_seq + 1))\n            for gap", "false loss"),

@@ -11,6 +11,8 @@ from typing import Any
 from kerb_tools.simulate.truth import Measured
 
 STORED, LOST, ARRIVED = 1, 2, 4
+SAID = 8  # its loss record is upstream, or a dead letter that a person is told of
+UPSTREAM = ARRIVED | SAID  # what a restore of the gateway does not undo
 
 
 @dataclass
@@ -25,8 +27,6 @@ class Book:
     top_s: float = 0.0  # when it was stored
     settled_seq: int = 0  # everything up to here has arrived or is declared lost
     heard_seq: int = 0  # what was stored before a restore is a recording when it comes live again
-
-    lost_before: set[int] = field(default_factory=set)  # declared, and forgotten by a restore
 
     def of(self, seq: int) -> int:
         """Return what is known of a number."""
@@ -45,6 +45,7 @@ class Batch:
 
     readings: dict[int, tuple[Book, int]] = field(default_factory=dict)
     losses: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    said: set[int] = field(default_factory=set)  # of the losses: those with an outbox row
     buried: list[tuple[Any, ...]] = field(default_factory=list)
     removed: list[tuple[Any, ...]] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)

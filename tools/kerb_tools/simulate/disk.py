@@ -38,7 +38,7 @@ _SEEN = (
     ),
     ("insert", "outbox", "", "new.outbox_no, new.kind, new.row_no, new.topic, new.payload"),
     ("delete", "outbox", "", "old.outbox_no"),
-    ("insert", "dead_letters", "", "new.outbox_no"),
+    ("insert", "dead_letters", "", "new.outbox_no, new.payload"),
     ("insert", "commands", "", "new.command_no, new.command_id, new.expires_boottime_ms"),
     ("insert", "meta", "when new.key = 'outbox_done'", "new.value"),
     ("update", "meta", "when new.key = 'outbox_done'", "new.value"),

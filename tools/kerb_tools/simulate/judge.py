@@ -17,7 +17,7 @@ from kerb_check.model import Finding
 from kerb_wire import words
 from kerb_wire.limits import JUMP_LIMIT
 
-from kerb_tools.simulate.books import ARRIVED, LOST, STORED, Batch, Book
+from kerb_tools.simulate.books import ARRIVED, LOST, SAID, STORED, UPSTREAM, Batch, Book
 from kerb_tools.simulate.commandbook import CommandBook
 from kerb_tools.simulate.content import is_same
 from kerb_tools.simulate.timejudge import TimeJudge
@@ -142,11 +142,13 @@ class Judge:
         if batch.readings:
             book, seq = next(iter(batch.readings.values()))
             self.found("no outbox row", f"{book.node}/{book.epoch}/{seq}")
+        for number in batch.losses.keys() - batch.said:
+            self.found("no outbox row", f"loss {number}", str(batch.losses[number]))
         for _, node, epoch, _, last, _ in batch.losses.values():
             book = self._book(node, epoch)  # only now: losses are written before readings
             book.top_seq = max(book.top_seq, last or 0)
-        for (outbox_no,) in batch.buried:
-            self._dead_letter(outbox_no)
+        for outbox_no, payload in batch.buried:
+            self._dead_letter(outbox_no, _decode(payload))
         for number, *reading in batch.removed:
             self._removed(number, *reading)
         first_no = next(iter(self._waiting), None)
@@ -203,6 +205,8 @@ class Judge:
                 self.found("false loss", name, f"declared {why}")
             if book.epoch == log.epoch and seq > log.last_seq:
                 self.found("false loss", name, f"declared {why}, but it was never reached")
+        elif why == "refused" and known & ARRIVED:
+            self.found("false loss", name, "declared refused, but it has arrived")
         elif why == TAIL:
             if known & STORED or not self._street.nodes[book.node].forgets(book.epoch):
                 self.found("false loss", name, f"declared {why}, but its node has it still")
@@ -231,6 +235,7 @@ class Judge:
             return
         if kind == "loss":
             key = batch.losses.get(row_no or 0) or self._said_again(row_no)
+            batch.said.add(row_no or 0)
         else:
             key = self._message(topic, payload)
         self._waiting[outbox_no] = key
@@ -265,15 +270,34 @@ class Judge:
             return _loss_key(message)
         return (topic, _unnumbered(message))
 
-    def _dead_letter(self, outbox_no: int) -> None:
+    def _dead_letter(self, outbox_no: int, message: dict[str, Any]) -> None:
         entry = self._waiting.pop(outbox_no, None)
         if entry is None:
             return  # written before, in a life that crashed before the mark
         if entry[0] == "reading":
-            if not entry[1].of(entry[2]) & LOST:
-                self.found("refused and not declared", f"{entry[1].node} {entry[2]}")
-        else:
-            self._numbers[entry].remove(outbox_no)
+            self._dead_reading(entry[1], entry[2], message)
+            return
+        self._numbers[entry].remove(outbox_no)
+        is_loss = message.get("kind") == "loss"
+        if (_loss_key(message) if is_loss else (entry[0], _unnumbered(message))) != entry:
+            self.found("dead letter altered", str(outbox_no), f"{entry} became {message}")
+        if is_loss:
+            self._said(message)
+
+    def _dead_reading(self, book: Book, seq: int, message: dict[str, Any]) -> None:
+        name = f"{book.node}/{book.epoch}/{seq}"
+        if not book.of(seq) & LOST:
+            self.found("refused and not declared", name)
+        same = (message["node"], message["epoch"], message["seq"]) == (book.node, book.epoch, seq)
+        if not same or not is_same(book.truth[seq][0], message):
+            self.found("dead letter altered", name, str(message))
+
+    def _said(self, loss: dict[str, Any]) -> None:
+        """A loss record is where people see it; a tail says nothing of single numbers."""
+        if loss["last_seq"] is not None:
+            book = self._book(loss["node"], loss["epoch"])
+            for seq in range(loss["first_seq"], loss["last_seq"] + 1):
+                book.set(seq, SAID)
 
     def _removed(self, number: int, stream_no: int | None = None, seq: int = 0) -> None:
         if stream_no is not None:
@@ -304,10 +328,9 @@ class Judge:
         self._gw_epoch = ""
         for key, book in self._books.items():
             flags, top_seq, top_s, settled_seq = memory.books.get(key, (b"", 0, 0.0, 0))
-            arrived = bytearray(flag & ARRIVED for flag in book.flags)
+            arrived = bytearray(flag & UPSTREAM for flag in book.flags)
             for seq, flag in enumerate(flags):
                 arrived[seq] |= flag
-            book.lost_before |= {seq for seq, flag in enumerate(book.flags) if flag & LOST}
             book.heard_seq = max(book.heard_seq, book.top_seq)
             book.flags, book.top_seq = arrived, top_seq
             book.top_s, book.settled_seq = top_s, settled_seq
@@ -352,6 +375,8 @@ class Judge:
                 self.found("invented", topic, payload.decode())
             elif numbers:
                 self._waiting.pop(numbers.popleft())
+            if is_loss:
+                self._said(message)
 
     def _reading_arrived(self, message: dict[str, Any]) -> None:
         seq, outbox_no = message["seq"], message["outbox_no"]
@@ -402,7 +427,7 @@ class Judge:
             if mine == (seq in missing) and not elsewhere:
                 what = "stored and in a gap" if known else "unaccounted"
                 self.found(what, f"{book.node}/{book.epoch}/{seq}", f"of {last_seq}, gaps {gaps}")
-            settled = settled and (bool(known & (ARRIVED | LOST)) or elsewhere)
+            settled = settled and (bool(known & UPSTREAM) or elsewhere)
             if settled:
                 book.settled_seq = seq
 
@@ -423,11 +448,9 @@ class Judge:
             yield (book.node, book.epoch), last_seq
 
     def settled(self, node: str, epoch: int, seq: int) -> bool:
-        """Tell whether a number has arrived from here or is declared lost."""
+        """Tell whether upstream has a number from here, or the record that it is lost."""
         book = self._books.get((node, epoch))
-        if book is None:
-            return False
-        return bool(book.of(seq) & (ARRIVED | LOST)) or seq in book.lost_before
+        return book is not None and bool(book.of(seq) & UPSTREAM)
 
 
 def _is_reading(message: dict[str, Any]) -> bool:
