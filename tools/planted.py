@@ -52,6 +52,7 @@ PUBLISHER = "gateway/kerb_gateway/publisher.py"
 FLIGHTS = "gateway/kerb_gateway/flights.py"
 DATABASE = "gateway/kerb_gateway/store/database.py"
 LEDGER = "gateway/kerb_gateway/store/ledger.py"
+NATIVE = "gateway/kerb_gateway/uplink/payloads/native.py"
 OUTBOX = "gateway/kerb_gateway/store/outbox.py"
 RESTORE = "gateway/kerb_gateway/store/restore.py"
 RETENTION = "gateway/kerb_gateway/store/retention.py"
@@ -171,6 +172,31 @@ PLANTED = [
         "outbox number used again", seed=2),
     Bug("a recording is believed after a restore", RESTORE,
         '    execute("update streams set held = 1")\n', "", "a recording was believed", seed=2),
+    Bug("a reading's id has its row's number", NATIVE,
+        'id_ = f"{node}/{origin.epoch}/{reading.seq}"',
+        'id_ = f"{node}/{origin.epoch}/{reading.reading_no}"', "another id"),
+    Bug("a loss goes out under its own number", OUTBOX,
+        "Outgoing(outbox_no, topic, self._payloads.numbered(payload, outbox_no))",
+        "Outgoing(outbox_no, topic, self._payloads.numbered(payload, row_no))",
+        "from an unknown row or from another row"),
+    Bug("a message keeps the gw_epoch that it was made with", NATIVE,
+        "return _encode(msgspec.json.decode(payload, type=dict[str, Any]) | more)",
+        "return _encode(more | msgspec.json.decode(payload, type=dict[str, Any]))",
+        "of another gw_epoch", seed=2),
+    Bug("the gw_epoch of before a restore goes on", DATABASE,
+        "self.gw_epoch = str(row[0])",
+        "self.gw_epoch = str((connection.execute(\"select json_extract(before, '$[0]') \"\n"
+        "            \"from restores order by restore_no desc\").fetchone() or row)[0])",
+        "of another gw_epoch", seed=2),
+    Bug("a tail is taken back under another id", LEDGER,
+        "stream.last_seq, TAIL, stream.tail_no)", "stream.last_seq, TAIL, self._next_loss)",
+        "taken back what was never said"),
+    Bug("a tail keeps its id over a restore", RESTORE,
+        '"update losses set gw_epoch = ? where loss_no = ?"',
+        '"update losses set gw_epoch = ? where loss_no = -?"',
+        "taken back what was never said", seed=2),
+    Bug("two ranges of one boot have one id", ANCHORS,
+        '/range/{_end(start.low_ms)}/{_end(start.high_ms)}"', '/range"', "one id for two", seed=2),
     Bug("clock anchor of the wrong boot", ANCHORS,
         "Offset(*offset_at(boot.anchors, boottime_ms))",
         "Offset(*offset_at(self.boots[-1].anchors or boot.anchors, boottime_ms))", OUTSIDE),
