@@ -52,6 +52,7 @@ PUBLISHER = "gateway/kerb_gateway/publisher.py"
 FLIGHTS = "gateway/kerb_gateway/flights.py"
 DATABASE = "gateway/kerb_gateway/store/database.py"
 LEDGER = "gateway/kerb_gateway/store/ledger.py"
+NATIVE = "gateway/kerb_gateway/uplink/payloads/native.py"
 OUTBOX = "gateway/kerb_gateway/store/outbox.py"
 RESTORE = "gateway/kerb_gateway/store/restore.py"
 RETENTION = "gateway/kerb_gateway/store/retention.py"
@@ -86,6 +87,15 @@ PLANTED = [
     Bug("quota exceeded taken for delivered", PUBLISHER,
         "elif verdict(reason) == HOLD:\n            self._held(rows)",
         "elif verdict(reason) == HOLD:\n            self._delivered(rows, 0)", "mark too far"),
+    Bug("put off for the moment taken for delivered", PUBLISHER,
+        "heapq.heappush(self._later, (due_s, row.outbox_no, row))",
+        "self._outbox.ended(row.outbox_no)", "mark too far"),
+    Bug("an owed PUBACK taken for one that came", PUBLISHER,
+        "self._broker.renew()", "self._delivered(overdue.rows, 0)",
+        "mark too far or an owed PUBACK is not asked for"),
+    Bug("an owed PUBACK is waited for without end", PUBLISHER,
+        "        if overdue is not None:\n", "        if False:\n",
+        "an owed PUBACK is not asked for"),
     Bug("mark passes rows that did not end", OUTBOX,
         "while self._order and self._order[0] in self._ended:", "while self._order:",
         "mark too far"),
@@ -175,6 +185,31 @@ PLANTED = [
         "outbox number used again", seed=2),
     Bug("a recording is believed after a restore", RESTORE,
         '    execute("update streams set held = 1")\n', "", "a recording was believed", seed=2),
+    Bug("a reading's id has its row's number", NATIVE,
+        'id_ = f"{node}/{origin.epoch}/{reading.seq}"',
+        'id_ = f"{node}/{origin.epoch}/{reading.reading_no}"', "another id"),
+    Bug("a loss goes out under its own number", OUTBOX,
+        "Outgoing(outbox_no, topic, self._payloads.numbered(payload, outbox_no))",
+        "Outgoing(outbox_no, topic, self._payloads.numbered(payload, row_no))",
+        "from an unknown row or from another row"),
+    Bug("a message keeps the gw_epoch that it was made with", NATIVE,
+        "return _encode(msgspec.json.decode(payload, type=dict[str, Any]) | more)",
+        "return _encode(more | msgspec.json.decode(payload, type=dict[str, Any]))",
+        "of another gw_epoch", seed=2),
+    Bug("the gw_epoch of before a restore goes on", DATABASE,
+        "self.gw_epoch = str(row[0])",
+        "self.gw_epoch = str((connection.execute(\"select json_extract(before, '$[0]') \"\n"
+        "            \"from restores order by restore_no desc\").fetchone() or row)[0])",
+        "of another gw_epoch", seed=2),
+    Bug("a tail is taken back under another id", LEDGER,
+        "stream.last_seq, TAIL, stream.tail_no)", "stream.last_seq, TAIL, self._next_loss)",
+        "taken back what was never said"),
+    Bug("a tail keeps its id over a restore", RESTORE,
+        '"update losses set gw_epoch = ? where loss_no = ?"',
+        '"update losses set gw_epoch = ? where loss_no = -?"',
+        "taken back what was never said", seed=2),
+    Bug("two ranges of one boot have one id", ANCHORS,
+        '/range/{_end(start.low_ms)}/{_end(start.high_ms)}"', '/range"', "one id for two", seed=2),
     Bug("clock anchor of the wrong boot", ANCHORS,
         "Offset(*offset_at(boot.anchors, boottime_ms))",
         "Offset(*offset_at(self.boots[-1].anchors or boot.anchors, boottime_ms))", OUTSIDE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,30 @@ def test_a_boot_without_ntp_is_bounded_by_its_neighbours(tmp_path: Path) -> None
         off_ms = abs(said["two"]["offset_ms"] - zeros["two"])
         assert off_ms <= said["two"]["uncertainty_ms"]
         await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_two_ranges_of_one_boot_have_two_ids(tmp_path: Path) -> None:
+    """A restored gateway says a boot's range anew, from what it learns after the backup."""
+
+    async def story() -> None:
+        path, backup = tmp_path / "g.sqlite", tmp_path / "backup.sqlite"
+        parts = await Parts.open(path, MovedClock("one"))
+        parts.ingest.time.look()
+        await parts.ingest.commit()
+        await parts.store.close()
+        shutil.copy(path, backup)
+        ids = []
+        for file, boot_id, zero_ms in ((path, "two", TRUE_MS), (backup, "three", TRUE_MS + 1000)):
+            clock = MovedClock(boot_id)
+            clock.ntp(zero_ms)
+            parts = await Parts.open(file, clock)
+            parts.ingest.time.look()
+            await parts.ingest.commit()
+            ids += [one["id"] for one in await anchors(parts) if one["quality"] == "range"]
+            await parts.store.close()
+        assert len(set(ids)) == len(ids) == 2
 
     asyncio.run(story())
 

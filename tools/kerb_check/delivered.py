@@ -24,6 +24,7 @@ class Delivered:
     dropped: list[Dropped] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
     availability: list[str] = field(default_factory=list)
+    placed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # each with its gateway
     over: set[tuple[str, str]] = field(default_factory=set)  # (gateway, gw_epoch) before a restore
 
 
@@ -46,6 +47,9 @@ def _sort(delivered: Delivered, row: dict[str, Any]) -> None:
     segments = row["topic"].split("/")
     leaf, gateway = segments[-1], segments[3]
     payload = row["payload"]
+    if leaf in ("reading", "batch", "event", "result"):
+        messages = payload if leaf == "batch" else [payload]
+        delivered.placed += [(gateway, one) for one in messages]
     if leaf in ("reading", "batch"):
         for one in payload if leaf == "batch" else [payload]:
             identity = Identity(one["node"], one["epoch"], one["seq"])

@@ -16,6 +16,7 @@ from kerb_check import (
     figures,
     flash,
     lampfaults,
+    numbers,
     readings,
     times,
     world,
@@ -65,6 +66,6 @@ def judge(run: Path) -> Verdict:
     faults = lampfaults.check(truth, verdict.comparison.unique)
     timed = times.check(verdict.comparison)
     verdict.findings = verdict.comparison.findings + outcome.findings + faults.findings
-    verdict.findings += timed.findings
+    verdict.findings += timed.findings + numbers.check(sets.delivered)
     verdict.figures = figures.collect(sets, verdict.comparison, outcome, faults, timed)
     return verdict

@@ -19,6 +19,7 @@ from littlefs import LittleFS
 
 BIN, LAMP = "a4cf12000001", "a4cf12000002"
 EPOCH = 9
+GW_EPOCH = "9f1c2ab04d5e6f70"
 BLOCKS = 32
 BURSTS = 12
 Rows = list[dict[str, Any]]
@@ -73,7 +74,7 @@ class Run:
         self.world.append({"type": "measuring_stopped", "t_s": 999})
         self.stored: Rows = [self._payload(BIN, packed) for packed in self.flash[BIN]]
         self.stored += [self._payload(LAMP, packed) for packed in self.flash[LAMP]]
-        self.messages = [dict(row, outbox_no=n) for n, row in enumerate(self.stored, 1)]
+        self.messages = [self._placed(row, n) for n, row in enumerate(self.stored, 1)]
         for seq, row in enumerate(self.messages[:BURSTS], 1):
             row["time"] = self._time(100_000 + 10_000 * seq)
         self.losses: Rows = []
@@ -97,6 +98,12 @@ class Run:
         }
 
     @staticmethod
+    def _placed(row: dict[str, Any], outbox_no: int) -> dict[str, Any]:
+        """A reading's message: what is stored, what it is called and its place."""
+        id_ = f"{row['node']}/{row['epoch']}/{row['seq']}"
+        return row | {"id": id_, "gw_epoch": GW_EPOCH, "outbox_no": outbox_no}
+
+    @staticmethod
     def _payload(node: str, packed: bytes) -> dict[str, Any]:
         row = records.unpack(packed)
         via = {"via": "advert" if node == BIN else "modbus", "fill_pct": 50.0}
@@ -117,13 +124,22 @@ class Run:
         begin, end = {"type": "begin"}, {"type": "end"}
         self._lines(run / "commands.jsonl", [begin, *self.commands, end])
         messages = [self._message(row, "reading") for row in self.messages]
-        messages += [self._message({"kind": "loss"} | row, "event") for row in self.losses]
-        messages += [self._message(row, "result") for row in self.results]
+        messages += [
+            self._message({"kind": "loss"} | row, "event")
+            for row in self._numbered(self.losses, 1000)
+        ]
+        messages += [self._message(row, "result") for row in self._numbered(self.results, 2000)]
         self._lines(run / "subscriber.jsonl", [begin, *messages, end])
         if self.cut:
             path = run / "subscriber.jsonl"
             path.write_bytes(path.read_bytes()[:-200])
         self._database(run / "gateway.sqlite")
+
+    @staticmethod
+    def _numbered(rows: Rows, first_no: int) -> Rows:
+        """Messages of other kinds, each at a place of its own where a test gave it none."""
+        place = {"gw_epoch": GW_EPOCH}
+        return [place | {"outbox_no": first_no + n} | row for n, row in enumerate(rows)]
 
     @staticmethod
     def _message(row: dict[str, Any], leaf: str) -> dict[str, Any]:
@@ -279,7 +295,8 @@ def loss(first: int, last: int | None, reason: str) -> dict[str, Any]:
 
 
 def found(first: int, last: int, reason: str = "tail unknown") -> dict[str, Any]:
-    return loss(first, last, reason) | {"kind": "found", "id": "found", "of": f"loss/{first}"}
+    of = f"loss/{first}"
+    return loss(first, last, reason) | {"kind": "found", "id": f"found/{of}", "of": of}
 
 
 def leave_a_tail_open_though_the_node_spoke(run: Run) -> None:
@@ -373,6 +390,30 @@ def date_a_reading_too_late(run: Run) -> None:
         run.messages[5]["time"][f"t_{end}_ms"] += 2000
 
 
+def call_a_reading_otherwise(run: Run) -> None:
+    run.messages[3]["id"] = f"{BIN}/{EPOCH}/{BURSTS + 40}"
+
+
+def leave_out_a_place(run: Run) -> None:
+    del run.messages[3]["gw_epoch"]
+
+
+def let_two_readings_have_one_place(run: Run) -> None:
+    run.messages[3]["outbox_no"] = run.messages[2]["outbox_no"]
+
+
+def let_a_loss_have_a_reading_s_place(run: Run) -> None:
+    run.losses.append(loss(BURSTS + 1, None, "tail unknown") | {"outbox_no": 3})
+
+
+def let_two_results_have_one_place(run: Run) -> None:
+    run.results = [row | {"outbox_no": 50} for row in run.results]
+
+
+def take_back_under_another_id(run: Run) -> None:
+    run.losses += [loss(8, None, "tail unknown"), found(8, BURSTS) | {"id": "found/another"}]
+
+
 LIES: list[Callable[[Run], None]] = [
     drop_delivered, drop_everywhere_upstream, double_in_the_database, alter_delivered,
     alter_in_the_database, repeat_with_other_content, swap_two_contents, reorder,
@@ -383,7 +424,9 @@ LIES: list[Callable[[Run], None]] = [
     take_a_refusal_back_and_never_deliver, drop_what_no_loss_declares,
     accept_a_replay, invent_a_result, answer_twice, never_answer, hide_a_lamp_fault,
     never_end_a_lamp_fault, invent_a_lamp_fault, mistake_a_lamp_fault, date_a_reading_too_early,
-    date_a_reading_too_late,
+    date_a_reading_too_late, call_a_reading_otherwise, leave_out_a_place,
+    let_two_readings_have_one_place, let_a_loss_have_a_reading_s_place,
+    let_two_results_have_one_place, take_back_under_another_id,
 ]  # fmt: skip
 
 

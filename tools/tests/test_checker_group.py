@@ -23,7 +23,7 @@ class GroupRun(Run):
         self.stored_too: Rows = [
             self._payload(BIN, fill(seq)) | {"via": "backfill"} for seq in FETCHED
         ]
-        self.messages_too = [dict(row, outbox_no=n) for n, row in enumerate(self.stored_too, 1)]
+        self.messages_too = [self._placed(row, n) for n, row in enumerate(self.stored_too, 1)]
         self.losses_too: Rows = []
 
     def gone(self, gateway: str) -> None:
@@ -35,7 +35,8 @@ class GroupRun(Run):
         path = run / "subscriber.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         more = [self._of_second(row, "reading") for row in self.messages_too]
-        more += [self._of_second(row | {"kind": "loss"}, "event") for row in self.losses_too]
+        losses = self._numbered([row | {"kind": "loss"} for row in self.losses_too], 1000)
+        more += [self._of_second(row, "event") for row in losses]
         self._lines(path, rows[:-1] + more + rows[-1:])
         self.stored = self.stored_too
         self._database(run / f"gateway-{SECOND}.sqlite")

@@ -215,13 +215,18 @@ def _anchor_said(boot: Boot, anchor: Anchor) -> dict[str, Any]:
     }
 
 
+def _end(offset_ms: int | None) -> str:
+    return "" if offset_ms is None else str(offset_ms)
+
+
 def _range_said(boot: Boot, start: Offset) -> dict[str, Any]:
     """Say of a boot without NTP when it began; its middle and half its width, if it has both."""
     ends = start.ends
     middle = None if ends is None else (ends[0] + ends[1]) // 2
     half = None if ends is None else (ends[1] - ends[0]) // 2 + 1
     return {
-        "id": f"anchor/{boot.boot_id}/range",
+        # With both ends: after a restore it is said anew, from what is learnt then.
+        "id": f"anchor/{boot.boot_id}/range/{_end(start.low_ms)}/{_end(start.high_ms)}",
         "boot_id": boot.boot_id,
         "quality": RANGE,
         "boottime_ms": 0,

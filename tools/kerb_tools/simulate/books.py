@@ -5,6 +5,7 @@ Rule: flags are only ever added, but for what a restored gateway has forgotten.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +29,21 @@ class Book:
     settled_seq: int = 0  # everything up to here has arrived or is declared lost
     heard_seq: int = 0  # what was stored before a restore is a recording when it comes live again
 
+    rows: array[int] = field(default_factory=lambda: array("L"))  # the outbox row of each number
+
     def of(self, seq: int) -> int:
         """Return what is known of a number."""
         return self.flags[seq] if seq < len(self.flags) else 0
+
+    def row(self, seq: int) -> int:
+        """Return the outbox row that a number was stored with last; 0: none."""
+        return self.rows[seq] if seq < len(self.rows) else 0
+
+    def set_row(self, seq: int, outbox_no: int) -> None:
+        """Note the outbox row of a number; it never changes while the database knows it."""
+        if seq >= len(self.rows):
+            self.rows.extend([0] * (seq + 1024 - len(self.rows)))
+        self.rows[seq] = outbox_no
 
     def set(self, seq: int, flag: int) -> None:
         """Note one thing more of a number."""

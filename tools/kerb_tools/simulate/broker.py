@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from kerb_gateway.uplink.mqtt import Incoming
 
+from kerb_tools.simulate.chance import generator
+
 if TYPE_CHECKING:
     from kerb_tools.simulate.client import Client
     from kerb_tools.simulate.house import House
@@ -23,6 +25,8 @@ _AGAIN_S = 2.0
 _NO_SUBSCRIBER = 0x10
 _QUOTA_EXCEEDED = 0x97
 _PAYLOAD_INVALID = 0x99
+_AGAIN = (0x80, 0x83, 0x91)  # speak of the moment
+_STUBBORN = 0.5  # what was put off is put off once more: of some hundred, one eight times
 _TOO_LARGE = 0x95
 _FOR_EVER = float("inf")
 
@@ -45,13 +49,15 @@ class Broker:
         self._sessions: dict[str, Session] = {}
         self._retained: dict[str, tuple[bytes, float]] = {}
         self._forgotten: set[str] = set()
+        self._moods = generator(street.seed, "broker's moods")
+        self._put_off: set[tuple[str, bytes]] = set()
         self.up = True
 
     def take(self, house: House, topic: str, payload: bytes) -> int:
         """Take a message or refuse it; returns the reason code of its PUBACK."""
         street = self._street
         if not street.calm and not house.judge.has_arrived(topic, payload):
-            refusal = self._refusal(topic)
+            refusal = self._refusal(topic) or self._puts_off(topic, payload)
             if refusal:
                 street.trace.note(f"refused {refusal:02x} {topic}")
                 return refusal
@@ -66,6 +72,16 @@ class Broker:
         if topic.endswith("/batch"):
             return _TOO_LARGE if draw < odds.quota + odds.batch_refused else 0
         return _PAYLOAD_INVALID if draw < odds.quota + odds.refused else 0
+
+    def _puts_off(self, topic: str, payload: bytes) -> int:
+        """Decide whether a message is to come again later; returns the reason code, or 0."""
+        message = (topic, payload)
+        odds = _STUBBORN if message in self._put_off else self._street.odds.again
+        self._put_off.discard(message)
+        if self._moods.random() >= odds:
+            return 0
+        self._put_off.add(message)
+        return self._moods.choice(_AGAIN)
 
     def keep(self, topic: str, payload: bytes, until_s: float) -> None:
         """Take a retained message of the group and hand it to everybody, its sender too."""

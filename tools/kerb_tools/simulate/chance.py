@@ -38,6 +38,8 @@ class Odds:
     # broker
     refused: float = 0.0008
     quota: float = 0.002
+    again: float = 0.01  # a message is put off
+    owed: float = 0.0005  # its PUBACK never comes: each costs a connection
     no_subscriber: float = 0.002
     batch_refused: float = 0.05
     short_outages_a_year: float = 400

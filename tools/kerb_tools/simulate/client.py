@@ -1,7 +1,8 @@
 """What a gateway takes for its Uplink: QoS 1 as paho does it.
 
 Rule: what was not acknowledged goes out again after each new connection, in its order; whatever
-comes from the broker is handed to the process's event loop.
+comes from the broker is handed to the process's event loop. A PUBACK that is owed comes on no
+connection that stands: the gateway has to ask for it by a new one.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ from typing import TYPE_CHECKING
 
 from kerb_gateway.uplink.mqtt import Incoming
 
+from kerb_tools.simulate.chance import generator
+
 if TYPE_CHECKING:
     from kerb_tools.simulate.house import House
 
 _TRIP_S = 0.05
 _AGAIN_S = 2.0
+_IDS = 65_535  # MQTT 5, 2.2.1
+_TAKEN = 0.5  # of the messages whose PUBACK is owed, the broker has so many
+_ASKED_S = 1500.0  # ten minutes, and what the looks of a simulated publisher add to them
 
 
 class Client:
@@ -38,7 +44,9 @@ class Client:
         self._broker = house.street.broker
         self._timeline = house.timeline
         self._random = random
-        self._next_mid = 1
+        self._moods = generator(house.street.seed, f"{house.name}/owed {house.lives}")
+        self._last_mid = 0
+        self._connections = 0
         self._unacked: dict[int, tuple[str, bytes, float | None]] = {}
         self._sent: list[int] = []
         self._alive = True
@@ -58,6 +66,7 @@ class Client:
         _, kept = self._broker.session(self._house)
         self._house.street.owners.disturbed()
         self.linked = True
+        self._connections += 1
         self._house.call_soon(self.on_connection, True, kept)
         for mid in self._unacked:
             self._send(mid)
@@ -101,12 +110,18 @@ class Client:
         self._out(topic, payload, float("inf") if expiry_s is None else float(expiry_s))
 
     def _out(self, topic: str, payload: bytes, kept_s: float | None) -> int:
-        mid = self._next_mid
-        self._next_mid += 1
+        mid = self._free_mid()
         self._unacked[mid] = (topic, payload, kept_s)
         if self.linked:
             self._send(mid)
         return mid
+
+    def _free_mid(self) -> int:
+        """Return the next id; they come round, and one whose PUBACK is owed is not used again."""
+        while True:
+            self._last_mid = self._last_mid % _IDS + 1
+            if self._last_mid not in self._unacked:
+                return self._last_mid
 
     def _send(self, mid: int) -> None:
         if not self._sent:
@@ -127,9 +142,28 @@ class Client:
             return
         acks = []
         for mid in sent:
+            if self._is_owed(mid):
+                continue
             acks.append((mid, self._take(mid)))
             del self._unacked[mid]
         self._house.call_soon(self._take_acks, acks)
+
+    def _is_owed(self, mid: int) -> bool:
+        """Decide whether a row's PUBACK does not come, be the row with the broker or not."""
+        street, moods = self._house.street, self._moods
+        retained = self._unacked[mid][2] is not None  # said anew before anybody could ask for it
+        if street.calm or retained or moods.random() >= street.odds.owed:
+            return False
+        if moods.random() < _TAKEN:
+            self._take(mid)
+        street.trace.note(f"{self._house.name} PUBACK owed")
+        self._timeline.after(_ASKED_S, self._look_for_asked, mid, self._connections)
+        return True
+
+    def _look_for_asked(self, mid: int, connection: int) -> None:
+        """By now the gateway must have begun another connection, or the row is stuck for good."""
+        if self._alive and self.linked and self._connections == connection:
+            self._house.judge.found("an owed PUBACK is not asked for", self._house.name, f"{mid}")
 
     def _take_acks(self, acks: list[tuple[int, int]]) -> None:
         for mid, reason in acks:

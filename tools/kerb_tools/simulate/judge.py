@@ -20,6 +20,7 @@ from kerb_wire.limits import JUMP_LIMIT
 from kerb_tools.simulate.books import ARRIVED, LOST, SAID, STORED, UPSTREAM, Batch, Book
 from kerb_tools.simulate.commandbook import CommandBook
 from kerb_tools.simulate.content import is_same
+from kerb_tools.simulate.identities import Identities
 from kerb_tools.simulate.timejudge import TimeJudge
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Memory:
     streams: dict[int, Book]
     waiting: dict[int, tuple[Any, ...]]
     numbers: dict[tuple[Any, ...], deque[int]]
+    top_no: int
 
 
 class Judge:
@@ -57,6 +59,7 @@ class Judge:
         self._street = house.street
         self.commands = CommandBook(house, self.found)
         self.times = TimeJudge(house)
+        self.identities = Identities(self.found)
         self._books: dict[tuple[str, int], Book] = {}
         self._streams: dict[int, Book] = {}
         self._waiting: dict[int, tuple[Any, ...]] = {}  # outbox_no -> what must arrive
@@ -227,17 +230,20 @@ class Judge:
         newest_no = self._newest_no.get(self._epoch(), 0)
         if outbox_no <= newest_no:
             self.found("outbox number used again", str(outbox_no), f"{newest_no} was used")
-        self._newest_no[self._gw_epoch] = outbox_no
+        self._newest_no[self._gw_epoch] = self.identities.top_no = outbox_no
         if kind == "reading":
             if row_no not in batch.readings:
                 self.found("outbox row without its reading", str(outbox_no))
-            self._waiting[outbox_no] = ("reading", *batch.readings.pop(row_no or 0))
+            book, seq = batch.readings.pop(row_no or 0)
+            book.set_row(seq, outbox_no)
+            self._waiting[outbox_no] = ("reading", book, seq)
             return
         if kind == "loss":
             key = batch.losses.get(row_no or 0) or self._said_again(row_no)
             batch.said.add(row_no or 0)
         else:
             key = self._message(topic, payload)
+        self.identities.row(outbox_no, key, row_no)
         self._waiting[outbox_no] = key
         self._numbers.setdefault(key, deque()).append(outbox_no)
 
@@ -246,6 +252,7 @@ class Judge:
         if not self._gw_epoch:
             rows = self._house.disk.execute("select value from meta where key = 'gw_epoch'")
             self._gw_epoch = rows.fetchone()[0]
+            self.identities.gw_epochs.add(self._gw_epoch)
         return self._gw_epoch
 
     def _said_again(self, loss_no: int | None) -> tuple[Any, ...]:
@@ -277,6 +284,7 @@ class Judge:
         if entry[0] == "reading":
             self._dead_reading(entry[1], entry[2], message)
             return
+        self.identities.buried(entry)
         self._numbers[entry].remove(outbox_no)
         is_loss = message.get("kind") == "loss"
         if (_loss_key(message) if is_loss else (entry[0], _unnumbered(message))) != entry:
@@ -320,7 +328,14 @@ class Judge:
             for key, book in self._books.items()
         }
         numbers = {key: deque(waiting) for key, waiting in self._numbers.items()}
-        return Memory(self.restores, books, dict(self._streams), dict(self._waiting), numbers)
+        return Memory(
+            self.restores,
+            books,
+            dict(self._streams),
+            dict(self._waiting),
+            numbers,
+            self.identities.top_no,
+        )
 
     def restored(self, memory: Memory) -> None:
         """The gateway knows what it knew then; what has arrived has arrived."""
@@ -337,6 +352,7 @@ class Judge:
         self._streams, self._waiting = dict(memory.streams), dict(memory.waiting)
         gone: dict[tuple[Any, ...], deque[int]] = {key: deque() for key in self._numbers}
         self._numbers = gone | {key: deque(rows) for key, rows in memory.numbers.items()}
+        self.identities.restored(memory.top_no)
         self.commands.restored()
 
     # --- the broker ---
@@ -351,7 +367,7 @@ class Judge:
         key = (
             _loss_key(message) if message.get("kind") == "loss" else (topic, _unnumbered(message))
         )
-        return not self._numbers.get(key)
+        return message.get("outbox_no") not in self._numbers.get(key, ())
 
     def _is_known(self, message: dict[str, Any]) -> bool:
         return bool(self._book(message["node"], message["epoch"]).of(message["seq"]) & ARRIVED)
@@ -373,10 +389,19 @@ class Judge:
             numbers = self._numbers.get(key)
             if numbers is None:
                 self.found("invented", topic, payload.decode())
-            elif numbers:
-                self._waiting.pop(numbers.popleft())
+            self.identities.placed(message, topic, self._epoch())
+            self.identities.other(message, key, self._refused_no(message))
+            if numbers and message["outbox_no"] in numbers:
+                numbers.remove(message["outbox_no"])
+                self._waiting.pop(message["outbox_no"])
             if is_loss:
                 self._said(message)
+
+    def _refused_no(self, message: dict[str, Any]) -> int:
+        """Return the row of the reading that a loss calls refused; 0: it is no such loss."""
+        if message.get("reason") != "refused":
+            return 0
+        return self._book(message["node"], message["epoch"]).row(message["first_seq"])
 
     def _reading_arrived(self, message: dict[str, Any]) -> None:
         seq, outbox_no = message["seq"], message["outbox_no"]
@@ -395,6 +420,8 @@ class Judge:
             self.found("from an unknown row", message["id"], f"outbox row {outbox_no}")
         if entry is not None and (entry[1] is not book or entry[2] != seq):
             self.found("from another row", message["id"], f"outbox row {outbox_no}")
+        self.identities.placed(message, message["id"], self._epoch())
+        self.identities.reading(message, book, seq)
         if known & ARRIVED:
             self.repeated_rows += 1
         else:
@@ -436,6 +463,7 @@ class Judge:
         self.audit()
         for outbox_no, entry in self._waiting.items():
             self.found("not delivered", f"outbox row {outbox_no}", str(entry[0]))
+        self.identities.finish()
         self.times.finish()
         self.commands.finish()
 
