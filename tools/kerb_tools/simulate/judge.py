@@ -191,7 +191,7 @@ class Judge:
         book = self._streams[stream_no]
         batch.losses[number] = ("loss", book.node, book.epoch, first, last, why)
         if last is None:
-            if any(book.of(seq) & ~ARRIVED for seq in range(first, len(book.flags))):
+            if any(book.of(seq) & ~UPSTREAM for seq in range(first, len(book.flags))):
                 self.found("tail begins too early", f"{book.node}/{book.epoch}/{first}")
             return
         for seq in range(first, last + 1):
