@@ -200,6 +200,11 @@ PLANTED = [
     Bug("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
         "if outbox_done < self._pending_no:", "if False:", "said to be delivered",
         GROUP_SEED, 24),
+    Bug("no echo is empty", "gateway/kerb_gateway/bins/geometry.py",
+        "quality not in _TRUSTED:\n        return None",
+        "quality not in _TRUSTED:\n        return 0.0", "altered"),
+    Bug("a polled record has a session's proof", "gateway/kerb_gateway/links/modbus.py",
+        'via="modbus", auth="none"', 'via="modbus", auth="session"', "altered"),
     Bug("nonce reuse: numbers come back after a loss of power", "firmware/kerb_node/sequence.py",
         "            self._store.set_int(_KEY, self.block_end)\n", "", "a nonce used twice"),
 ]  # fmt: skip

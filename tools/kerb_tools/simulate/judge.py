@@ -357,7 +357,7 @@ class Judge:
         if not known & STORED:
             self.found("sent before its commit", message["id"])
         record, made_s = book.truth[seq]
-        if not is_same(record, message):
+        if not is_same(record, message, self._street.geometry(book.node)):
             self.found("altered", message["id"], f"{record.hex()} became {message}")
         self._street.trace.note(f"arrived {message['id']}")
         if known & LOST and not known & ARRIVED:
