@@ -36,4 +36,5 @@ def _fill_pct(message: dict[str, Any], geometry: dict[str, Any] | None) -> float
     if distance_mm is None or message["quality"] not in _TRUSTED:
         return None
     empty_mm, full_mm = geometry["empty_distance_mm"], geometry["full_distance_mm"]
-    return max(0.0, min(100.0, 100 * (empty_mm - distance_mm) / (empty_mm - full_mm)))
+    level_pct: float = 100 * (empty_mm - distance_mm) / (empty_mm - full_mm)
+    return max(0.0, min(100.0, level_pct))
