@@ -47,6 +47,7 @@ class Bug:
 INGEST = "gateway/kerb_gateway/ingest.py"
 BACKFILL = "gateway/kerb_gateway/backfill.py"
 COMMANDS = "gateway/kerb_gateway/commands.py"
+COMMANDMESSAGE = "gateway/kerb_gateway/commandmessage.py"
 MODEL = "gateway/kerb_gateway/model.py"
 PUBLISHER = "gateway/kerb_gateway/publisher.py"
 FLIGHTS = "gateway/kerb_gateway/flights.py"
@@ -180,6 +181,28 @@ PLANTED = [
     Bug("unanswered command called applied", COMMANDS,
         'self._end(command, "unreachable", detail=why)',
         'self._end(command, "applied", detail=why)', "a false result"),
+    Bug("a command lives a minute too long", COMMANDS,
+        'came_ms + fields["ttl_s"] * 1000', 'came_ms + fields["ttl_s"] * 1000 + 60_000',
+        "another life than asked"),
+    Bug("a command's life begins when it is stored", COMMANDS,
+        'came_ms + fields["ttl_s"]', 'self._clock.boottime_ms() + fields["ttl_s"]',
+        "another life than asked"),
+    Bug("a command is expired a minute early", COMMANDS,
+        "self._clock.boottime_ms() >= command.expires_ms and",
+        "self._clock.boottime_ms() >= command.expires_ms - 60_000 and", "a false result"),
+    Bug("a command goes to another lamp", COMMANDS,
+        "                command.node,\n                {",
+        "                next(one for one in self._nodes.values() if one.bus),\n                {",
+        "at another lamp than asked"),
+    Bug("no lamp is turned off", COMMANDS,
+        '"new_level_pct": command.level_pct', '"new_level_pct": command.level_pct or 5',
+        "at a lamp otherwise than asked"),
+    Bug("expired is called superseded", COMMANDS,
+        '"expired", detail="its life', '"superseded", detail="its life', "a false result"),
+    Bug("a lamp is given up before its time to answer is over", COMMANDS,
+        "command.expires_ms + settle_ms", "command.expires_ms - settle_ms", "a false result"),
+    Bug("the brightest level is refused", COMMANDMESSAGE,
+        '"level_pct": (int, 0, 100, True)', '"level_pct": (int, 0, 99, True)', "a false result"),
     Bug("outbox numbers come back with a restore", RESTORE,
         "    execute(\"insert or replace into meta values ('gw_epoch', ?)\", [fresh])\n", "",
         "outbox number used again", seed=2),
@@ -248,6 +271,11 @@ PLANTED = [
     Bug("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
         "if outbox_done < self._pending_no:", "if False:", "said to be delivered",
         GROUP_SEED, 24),
+    Bug("no echo is empty", "gateway/kerb_gateway/bins/geometry.py",
+        "quality not in _TRUSTED:\n        return None",
+        "quality not in _TRUSTED:\n        return 0.0", "altered"),
+    Bug("a polled record has a session's proof", "gateway/kerb_gateway/links/modbus.py",
+        'via="modbus", auth="none"', 'via="modbus", auth="session"', "altered"),
     Bug("nonce reuse: numbers come back after a loss of power", "firmware/kerb_node/sequence.py",
         "            self._store.set_int(_KEY, self.block_end)\n", "", "a nonce used twice"),
 ]  # fmt: skip

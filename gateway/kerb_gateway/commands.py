@@ -108,7 +108,7 @@ class Commands:
         self._buses: dict[str, Bus] = buses
         self._log = log
         self._retry_ms = int(retry_s * 1000)
-        self._queue: asyncio.Queue[tuple[Any, Callable[[Any], None]]] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[tuple[Any, Callable[[Any], None], int]] = asyncio.Queue(_QUEUE)
         self._open: list[Command] = []
         self._next_no = 1
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,7 +154,7 @@ class Commands:
     def take(self, message: Any, ack: Callable[[Any], None]) -> None:
         """Queue a message; when the queue is full the broker keeps it for us."""
         try:
-            self._queue.put_nowait((message, ack))
+            self._queue.put_nowait((message, ack, self._clock.boottime_ms()))
         except asyncio.QueueFull:
             self._ledger.count("command left with the broker")
 
@@ -164,26 +164,34 @@ class Commands:
             # Not wait_for: in Python 3.11 it forgets a cancel that comes together with a message.
             try:
                 async with asyncio.timeout(_TICK_S):
-                    message, ack = await self._queue.get()
-                await self._accept(message)
+                    message, ack, came_ms = await self._queue.get()
+                await self._accept(message, came_ms)
                 ack(message)
             except TimeoutError:
                 pass
-            for held, over in self._of_group.taken_up(self._clock.boottime_ms()):
-                await self._take_in(self._topics.node_of(held.topic), held, over=over)
+            now_ms = self._clock.boottime_ms()
+            for held, over in self._of_group.taken_up(now_ms):
+                await self._take_in(self._topics.node_of(held.topic), held, now_ms, over=over)
             await self._carry()
 
     # --- taking ---
 
-    async def _accept(self, message: Message) -> None:
+    async def _accept(self, message: Message, came_ms: int | None = None) -> None:
+        """came_ms: its life begins there; storing the one before it may have taken hours.
+
+        None: it comes now.
+        """
+        came_ms = self._clock.boottime_ms() if came_ms is None else came_ms
         node_id = self._topics.node_of(message.topic)
         if self._topics.for_group(message.topic):
-            until_ms = self._clock.boottime_ms() + life_ms(message.payload)
+            until_ms = came_ms + life_ms(message.payload)
             if not self._of_group.is_mine(node_id, message, until_ms):
                 return
-        await self._take_in(node_id, message)
+        await self._take_in(node_id, message, came_ms)
 
-    async def _take_in(self, node_id: str, message: Message, *, over: bool = False) -> None:
+    async def _take_in(
+        self, node_id: str, message: Message, came_ms: int, *, over: bool = False
+    ) -> None:
         try:
             if message.retained:
                 raise Malformed("retained: a command must not be repeated by the broker")
@@ -200,7 +208,7 @@ class Commands:
         except Malformed as error:
             await self._refuse(node_id, error)
             return
-        await self._store_command(node, fields)
+        await self._store_command(node, fields, came_ms)
 
     def _is_bus(self, node_id: str) -> bool | None:
         node = self._nodes.get(node_id)
@@ -238,8 +246,7 @@ class Commands:
         )
         await self._ingest.commit()
 
-    async def _store_command(self, node: Node, fields: dict[str, Any]) -> None:
-        now = self._clock.now()
+    async def _store_command(self, node: Node, fields: dict[str, Any], came_ms: int) -> None:
         command = Command(
             self._next_no,
             fields["command_id"],
@@ -247,7 +254,7 @@ class Commands:
             fields["level_pct"],
             fields["fade_ms"],
             fields["hold_s"],
-            now.boottime_ms + fields["ttl_s"] * 1000,
+            came_ms + fields["ttl_s"] * 1000,
         )
         self._next_no += 1
         self._ledger.add(
@@ -260,7 +267,7 @@ class Commands:
                     command.level_pct,
                     command.fade_ms,
                     command.hold_s,
-                    now.boot_id,
+                    self._clock.now().boot_id,
                     command.expires_ms,
                 ],
             )

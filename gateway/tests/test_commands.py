@@ -166,6 +166,24 @@ def test_expired_before_it_was_sent(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_command_does_not_live_longer_because_it_waited(tmp_path: Path) -> None:
+    """The one before it took its time to be stored: the disk was full."""
+
+    async def story() -> None:
+        clock = HandClock()
+        parts = await Parts.open(tmp_path / "g.sqlite", clock)
+        lamp = LampInMemory()
+        commands = commands_of(parts, lamp)
+        commands.take(Message(payload(ttl_s=30)), lambda message: None)
+        clock.boottime_s += 40.0
+        results = await until(parts, commands, lambda results: len(results) == 1)
+        assert results[0]["result"] == "expired"
+        assert lamp.applied == []
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_a_lost_answer_is_settled_by_the_lamps_own_word(tmp_path: Path) -> None:
     """Sent, applied, the answer lost, the gateway killed: still applied once, one result."""
 

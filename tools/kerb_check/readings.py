@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from kerb_check import takenback
+from kerb_check import derived, takenback
 from kerb_check.alignment import Alignment, align
 from kerb_check.database import MAIN, Database, merged
 from kerb_check.delivered import Delivered
@@ -87,6 +87,9 @@ def _arrivals(sets: Sets, result: Comparison) -> None:
     """Keep the first arrival of each reading; a repetition must be identical, order must hold."""
     newest: dict[str, tuple[int, Identity]] = {}
     for reading in sets.delivered.readings:
+        wrong = derived.wrong(reading.content, sets.world.geometries.get(reading.identity.node))
+        if wrong:
+            result.findings.append(Finding("altered", str(reading.identity), wrong, True))
         mine = result.by_gateway.setdefault(sets.gateway(reading.extra["gateway"]), {})
         if _repeats(reading, mine, result):
             continue

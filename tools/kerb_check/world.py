@@ -58,6 +58,7 @@ class World:
     """Everything that world.jsonl says, in order of time."""
 
     roles: dict[str, str] = field(default_factory=dict)
+    geometries: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     bursts: dict[str, list[Burst]] = field(default_factory=dict)
     lamps: dict[str, list[Lamp]] = field(default_factory=dict)
     lamp_faults: dict[str, list[LampFault]] = field(default_factory=dict)
@@ -84,6 +85,7 @@ def read(path: Path) -> World:
         kind, node = row["type"], str(row.get("node", ""))
         if kind == "node":
             world.roles[node] = row["role"]
+            world.geometries[node] = row["geometry"]
             world.bursts[node] = []
             world.lamps[node] = []
             world.lamp_faults[node] = []

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from kerb_check.model import content_of
 from kerb_check.verdict import judge
-from kerb_wire import records, segment
+from kerb_wire import records, segment, words
 from littlefs import LittleFS
 
 BIN, LAMP = "a4cf12000001", "a4cf12000002"
@@ -22,6 +22,7 @@ EPOCH = 9
 GW_EPOCH = "9f1c2ab04d5e6f70"
 BLOCKS = 32
 BURSTS = 12
+GEOMETRY = {"shape": "box", "empty_distance_mm": 2000, "full_distance_mm": 1000}
 Rows = list[dict[str, Any]]
 
 
@@ -46,7 +47,7 @@ class Run:
             LAMP: [lamp_fault(1, 12, 1), lamp_fault(2, 32, 0), lamp(3), lamp(4)],
         }
         self.world: Rows = [
-            {"type": "node", "node": BIN, "role": "bin", "geometry": {}, "t_s": 0},
+            {"type": "node", "node": BIN, "role": "bin", "geometry": GEOMETRY, "t_s": 0},
             {"type": "node", "node": LAMP, "role": "lamp", "geometry": None, "t_s": 0},
             {"type": "boot", "node": BIN, "cause": "power_on", "t_s": 100.0},
             {"type": "boot", "node": LAMP, "cause": "power_on", "t_s": 50.0},
@@ -106,7 +107,9 @@ class Run:
     @staticmethod
     def _payload(node: str, packed: bytes) -> dict[str, Any]:
         row = records.unpack(packed)
-        via = {"via": "advert" if node == BIN else "modbus", "fill_pct": 50.0}
+        via: dict[str, Any] = {"via": "modbus", "auth": "none"}
+        if node == BIN:
+            via = {"via": "advert", "auth": "mic", "fill_pct": round(100 - row.seq / 10, 1)}
         return {"node": node, "epoch": EPOCH, "seq": row.seq} | content_of(row) | via
 
     def write(self, run: Path) -> None:
@@ -240,6 +243,36 @@ def alter_delivered(run: Run) -> None:
 
 def alter_in_the_database(run: Run) -> None:
     run.stored[5]["battery_pct"] = 12
+
+
+def say_another_level(run: Run) -> None:
+    run.messages[5]["fill_pct"] -= 0.2
+
+
+def say_no_level(run: Run) -> None:
+    run.messages[5]["fill_pct"] = None
+
+
+def say_a_level_without_a_container(run: Run) -> None:
+    run.world[0]["geometry"] = None
+
+
+def hear_no_echo(run: Run, fill_pct: float | None) -> None:
+    """Let the record 6 have no distance, in every source."""
+    nothing = {"distance_mm": records.NO_DISTANCE, "quality": words.QUALITIES.index("no_echo")}
+    record = records.unpack(run.flash[BIN][5])._replace(**nothing)
+    run.flash[BIN][5] = records.pack_fill(*record[2:])
+    for rows in (run.messages, run.stored):
+        rows[5] |= content_of(record) | {"fill_pct": fill_pct}
+
+
+def call_no_echo_empty(run: Run) -> None:
+    hear_no_echo(run, 0.0)
+
+
+def say_that_a_session_proves_a_poll(run: Run) -> None:
+    for rows in (run.messages, run.stored):
+        rows[-1]["auth"] = "session"
 
 
 def repeat_with_other_content(run: Run) -> None:
@@ -416,7 +449,9 @@ def take_back_under_another_id(run: Run) -> None:
 
 LIES: list[Callable[[Run], None]] = [
     drop_delivered, drop_everywhere_upstream, double_in_the_database, alter_delivered,
-    alter_in_the_database, repeat_with_other_content, swap_two_contents, reorder,
+    alter_in_the_database, say_another_level, say_no_level, say_a_level_without_a_container,
+    call_no_echo_empty, say_that_a_session_proves_a_poll,
+    repeat_with_other_content, swap_two_contents, reorder,
     cut_the_subscriber_short, cut_the_world_short, invent_a_reading, forget_to_record_a_burst,
     declare_lost_what_lies_on_the_flash, declare_lost_what_arrived, forward_without_storing,
     leave_a_tail_open_though_the_node_spoke, close_a_tail_with_too_high_a_number,
@@ -436,6 +471,14 @@ def test_each_lie_is_found(tmp_path: Path, lie: Callable[[Run], None]) -> None:
     lie(run)
     run.write(tmp_path)
     assert not judge(tmp_path).good
+
+
+def test_no_echo_without_a_level_is_good(tmp_path: Path) -> None:
+    run = Run()
+    hear_no_echo(run, None)
+    run.write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good, [*verdict.broken, *verdict.findings]
 
 
 def test_losses_that_were_taken_back_or_stand_rightly_are_good(tmp_path: Path) -> None:

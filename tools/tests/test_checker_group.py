@@ -21,7 +21,8 @@ class GroupRun(Run):
     def __init__(self) -> None:
         super().__init__()
         self.stored_too: Rows = [
-            self._payload(BIN, fill(seq)) | {"via": "backfill"} for seq in FETCHED
+            self._payload(BIN, fill(seq)) | {"via": "backfill", "auth": "session"}
+            for seq in FETCHED
         ]
         self.messages_too = [self._placed(row, n) for n, row in enumerate(self.stored_too, 1)]
         self.losses_too: Rows = []

@@ -93,9 +93,13 @@ class BusClient:
     ) -> Answer:
         """Function 0x17, as the register map wants it used."""
         lamp = self._bus.units[device_id]
-        return await self._ask(
+        answer = await self._ask(
             device_id, "control", lambda: Answer(registers=lamp.control(values)[:read_count])
         )
+        block = registers.unpack(registers.CONTROL, values)
+        if answer.registers[0] == block["echo"]:
+            self._bus.house.judge.commands.answered(block["new_command_no"])
+        return answer
 
     async def read_file_record(self, *, device_id: int, records: list[Any]) -> Answer:
         """Function 0x14."""

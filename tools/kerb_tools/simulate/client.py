@@ -174,6 +174,7 @@ class Client:
         if self.is_watched(incoming.topic):
             self.on_watched(incoming)
         else:
+            self._house.judge.commands.came(incoming)
             self.on_command(incoming)
 
     def ack(self, incoming: Incoming) -> None:

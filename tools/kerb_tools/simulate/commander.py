@@ -47,7 +47,7 @@ class Commander:
         payload = b"not JSON" if 0.03 < draw < 0.04 else json.dumps(table).encode()
         retained = 0.04 < draw < 0.05  # refused unread
         if payload != b"not JSON" and not retained:
-            house.judge.commands.published(command_id)
+            house.judge.commands.published(node_id, table)
         topic = house.topics.of(node_id, "cmd")
         if street.grouped and node_id == lamp.node_id and random.random() < 0.5:
             topic = f"kerb/v1/north/group/{node_id}/cmd"  # to whichever gateway has the lamp

@@ -8,14 +8,20 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from kerb_check import derived
 from kerb_wire import records, words
 
 _FILL = struct.Struct("<BBHIIHBBhBBBBBB")
 _LAMP = struct.Struct("<BBHIIBBBBII")
 
 
-def is_same(record: bytes, message: dict[str, Any]) -> bool:
-    """Tell whether a message says what its node's record says."""
+def is_same(record: bytes, message: dict[str, Any], geometry: dict[str, Any] | None) -> bool:
+    """Tell whether a message says what its node's record says, and what follows from it.
+
+    geometry: of the node's container, if the configuration has one.
+    """
+    if derived.wrong(message, geometry):
+        return False
     if record[1] == records.FILL:
         _, _, boot_no, _, uptime_s, mm, sigma, quality, tenths, *more = _FILL.unpack(record)
         battery, event, _, _, flags, log = more

@@ -39,7 +39,13 @@ _SEEN = (
     ("insert", "outbox", "", "new.outbox_no, new.kind, new.row_no, new.topic, new.payload"),
     ("delete", "outbox", "", "old.outbox_no"),
     ("insert", "dead_letters", "", "new.outbox_no, new.payload"),
-    ("insert", "commands", "", "new.command_no, new.command_id, new.expires_boottime_ms"),
+    (
+        "insert",
+        "commands",
+        "",
+        "new.command_no, new.command_id, (select node_id from nodes where node_no = new.node_no), "
+        "new.level_pct, new.fade_ms, new.hold_s, new.boot_id, new.expires_boottime_ms",
+    ),
     ("insert", "meta", "when new.key = 'outbox_done'", "new.value"),
     ("update", "meta", "when new.key = 'outbox_done'", "new.value"),
 )

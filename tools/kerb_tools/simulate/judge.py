@@ -297,7 +297,7 @@ class Judge:
         if not book.of(seq) & LOST:
             self.found("refused and not declared", name)
         same = (message["node"], message["epoch"], message["seq"]) == (book.node, book.epoch, seq)
-        if not same or not is_same(book.truth[seq][0], message):
+        if not same or not is_same(book.truth[seq][0], message, self._street.geometry(book.node)):
             self.found("dead letter altered", name, str(message))
 
     def _said(self, loss: dict[str, Any]) -> None:
@@ -410,7 +410,7 @@ class Judge:
         if not known & STORED:
             self.found("sent before its commit", message["id"])
         record, made_s = book.truth[seq]
-        if not is_same(record, message):
+        if not is_same(record, message, self._street.geometry(book.node)):
             self.found("altered", message["id"], f"{record.hex()} became {message}")
         self._street.trace.note(f"arrived {message['id']}")
         if known & LOST and not known & ARRIVED:

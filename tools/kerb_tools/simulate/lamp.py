@@ -140,7 +140,7 @@ class Lamp:
             self._level_pct, self._reason = level_pct, _OVERRIDE
         self._command_no, self._outcome = number, outcome
         self._write(_COMMAND, outcome, number)
-        self.house.judge.commands.ended_at_lamp(self.node_id, number, OUTCOMES[outcome])
+        self.house.judge.commands.ended_at_lamp(self.node_id, block, OUTCOMES[outcome])
 
     def _status(self) -> dict[str, int]:
         return {

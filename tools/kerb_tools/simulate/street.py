@@ -34,6 +34,7 @@ _RECONNECT_S = 60.0
 _REST_S = 3 * 3600.0
 _LAMP_SHARE = 0.3
 _UNHEARD_S = 7200.0
+_GEOMETRY = {"shape": "box", "empty_distance_mm": 2000, "full_distance_mm": 300}
 
 
 class Street:
@@ -122,8 +123,12 @@ class Street:
         if isinstance(node, Lamp):
             unit = next(unit for unit, one in house.bus.units.items() if one is node)
             return table | {"link": "modbus", "bus": "street", "unit": unit}
-        geometry = {"shape": "box", "empty_distance_mm": 2000, "full_distance_mm": 300}
-        return table | ({"geometry": geometry} if int(node.node_id, 16) % 2 else {})
+        geometry = self.geometry(node.node_id)
+        return table | ({} if geometry is None else {"geometry": geometry})
+
+    def geometry(self, node_id: str) -> dict[str, Any] | None:
+        """Return the container that the configuration gives to each second bin."""
+        return _GEOMETRY if int(node_id, 16) % 2 else None
 
     def _open_bus(self, port: str, **settings: Any) -> Any:
         house = next(one for one in self.houses if one.name == port)
