@@ -16,6 +16,9 @@ from kerb_check.flash import Flash
 from kerb_check.model import Finding
 
 RESULTS = ("applied", "expired", "refused", "superseded", "unreachable")
+_LEVELS_PCT = range(0, 101)
+_SECOND_S = 1.0  # a lamp is told its command's life in whole seconds
+_SETTLING_S = 30.0  # for so long after its life a lamp is asked what became of it
 
 
 @dataclass
@@ -67,8 +70,13 @@ def check(
     grouped = _distinct_results(results)
     log = _lamp_log(flash)
     explained: set[tuple[str, int]] = set()
+    came_s = {one["command_id"]: one["t_s"] for one in reversed(results)}
+    newest = {command["node"]: command["command_id"] for command in sent}
     for command in sent:
-        problem = _problem(command, grouped.get(command["command_id"], []), log, explained)
+        several = grouped.get(command["command_id"], [])
+        problem = _problem(command, several, log, explained) or _unfounded(
+            command, several[0], came_s[command["command_id"]], newest[command["node"]], log
+        )
         if problem:
             outcome.findings.append(Finding("command unconfirmed", command["command_id"], problem))
             continue
@@ -110,4 +118,35 @@ def _problem(
             )
     elif applied:
         return f"said to be {result['result']}, but the lamp's log applied it"
+    return None
+
+
+def _unfounded(
+    command: dict[str, Any],
+    result: dict[str, Any],
+    came_s: float,
+    newest: str,
+    log: dict[tuple[str, int], list[dict[str, Any]]],
+) -> str | None:
+    """Return why a result has no reason; newest: what the lamp was asked last.
+
+    came_s: when the result arrived, on the clock that also says when the command was sent. What
+    was open when a backup came back had no life any more.
+    """
+    word, number = result["result"], result.get("command_no")
+    least_s = {"expired": -_SECOND_S, "unreachable": _SETTLING_S}.get(word)
+    if least_s is not None and "ttl_s" in command and not result.get("restored"):
+        lived_s = came_s - command["t_s"]
+        if lived_s < command["ttl_s"] + least_s:
+            return f"said to be {word} after {lived_s:.1f} s, with a life of {command['ttl_s']} s"
+    if word == "superseded" and newest == command["command_id"]:
+        return "said to be superseded, but no later one was sent to its lamp"
+    if word == "refused" and number is None and command["level_pct"] in _LEVELS_PCT:
+        return "refused, though nothing is wrong with it"
+    if word == "refused" and number is not None:
+        said = [record["outcome"] for record in log.get((command["node"], number), [])]
+        if "refused" not in said:
+            return f"said to be refused, but the lamp's log says {said}"
+    if word == "applied" and result.get("level_pct", command["level_pct"]) != command["level_pct"]:
+        return f"asked for {command['level_pct']} %, answered {result['level_pct']} %"
     return None

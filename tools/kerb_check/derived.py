@@ -14,12 +14,12 @@ _TENTH_PCT = 0.0501  # it is said to a tenth, whichever way that was rounded
 
 def wrong(message: dict[str, Any], geometry: dict[str, Any] | None) -> str:
     """Return what a reading's message says wrongly, or ""; geometry: its container's measures."""
-    auth = AUTH_OF_VIA.get(message["via"])
-    if auth is None or message["auth"] != auth:
-        return f"auth {message['auth']!r} of a reading via {message['via']}"
+    via, auth = message.get("via"), message.get("auth")
+    if via not in AUTH_OF_VIA or auth != AUTH_OF_VIA[via]:
+        return f"auth {auth!r} of a reading via {via}"
     if message["kind"] != "fill":
         return ""
-    want, said = _fill_pct(message, geometry), message["fill_pct"]
+    want, said = _fill_pct(message, geometry), message.get("fill_pct")
     if want is None or said is None:
         right = want is None and said is None
     else:

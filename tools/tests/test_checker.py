@@ -383,6 +383,38 @@ def answer_twice(run: Run) -> None:
     run.results.append(dict(run.results[0], result="expired"))
 
 
+def end_the_second(run: Run, result: str, **more: Any) -> None:
+    """Let the second command have not been applied, in every source."""
+    run.commands[1] |= {"t_s": 0.0, "ttl_s": 30}
+    run.results[1] |= {"result": result} | more
+    outcome = words.OUTCOMES.index("refused" if result == "refused" else "expired")
+    record = records.unpack(run.flash[LAMP][3])
+    ended = outcome << 4 | records.lamp_event(record)
+    run.flash[LAMP][3] = run.flash[LAMP][3][:15] + bytes([ended]) + run.flash[LAMP][3][16:]
+    for rows in (run.messages, run.stored):
+        rows[-1] |= content_of(records.unpack(run.flash[LAMP][3]))
+
+
+def expire_what_lives(run: Run) -> None:
+    end_the_second(run, "expired")
+
+
+def give_up_a_lamp_within_a_commands_life(run: Run) -> None:
+    end_the_second(run, "unreachable")
+
+
+def supersede_by_nothing(run: Run) -> None:
+    end_the_second(run, "superseded")
+
+
+def refuse_what_is_right(run: Run) -> None:
+    end_the_second(run, "refused", command_no=None)
+
+
+def answer_with_another_level(run: Run) -> None:
+    run.results[1]["level_pct"] = 41
+
+
 def never_answer(run: Run) -> None:
     run.results.pop()
 
@@ -457,6 +489,8 @@ LIES: list[Callable[[Run], None]] = [
     leave_a_tail_open_though_the_node_spoke, close_a_tail_with_too_high_a_number,
     close_a_tail_that_was_never_said, say_two_tails_at_once, hide_behind_a_tail_that_was_closed,
     take_a_refusal_back_and_never_deliver, drop_what_no_loss_declares,
+    expire_what_lives, give_up_a_lamp_within_a_commands_life, supersede_by_nothing,
+    refuse_what_is_right, answer_with_another_level,
     accept_a_replay, invent_a_result, answer_twice, never_answer, hide_a_lamp_fault,
     never_end_a_lamp_fault, invent_a_lamp_fault, mistake_a_lamp_fault, date_a_reading_too_early,
     date_a_reading_too_late, call_a_reading_otherwise, leave_out_a_place,
@@ -476,6 +510,16 @@ def test_each_lie_is_found(tmp_path: Path, lie: Callable[[Run], None]) -> None:
 def test_no_echo_without_a_level_is_good(tmp_path: Path) -> None:
     run = Run()
     hear_no_echo(run, None)
+    run.write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good, [*verdict.broken, *verdict.findings]
+
+
+@pytest.mark.parametrize("result", ["expired", "unreachable", "refused"])
+def test_results_that_have_their_reason_are_good(tmp_path: Path, result: str) -> None:
+    run = Run()
+    end_the_second(run, result)
+    run.commands[1]["t_s"] = -61.0  # its result arrives 62 s later
     run.write(tmp_path)
     verdict = judge(tmp_path)
     assert verdict.good, [*verdict.broken, *verdict.findings]
