@@ -59,6 +59,7 @@ LEASES = "gateway/kerb_gateway/leases.py"
 TIMELINE = "gateway/kerb_gateway/timeline.py"
 ANCHORS = "gateway/kerb_gateway/store/clock_anchors.py"
 GROUP_SEED = 3  # a multiple of three: two gateways, each for half the days
+THREE_SEED = 12  # a multiple of six: three, each for a third
 OUTSIDE = "outside its range"
 TWO = "two owners at once or two owners connect"
 
@@ -197,6 +198,13 @@ PLANTED = [
     Bug("a dead owner keeps its nodes", LEASES,
         "any(now_ms < other.until_ms for other in self.others.values())",
         "bool(self.others)", "nobody owns a node", GROUP_SEED, 30, 1),
+    Bug("one gateway's release ends every other's claim", LEASES,
+        "                state.others.pop(gateway, None)\n            else:",
+        "                state.others.clear()\n            else:", TWO, THREE_SEED),
+    Bug("a node that nobody owns is visited", "gateway/kerb_gateway/assembly.py",
+        "owned=group.owned if group else None",
+        'owned=(lambda node: group.place(node) != "elsewhere") if group else None',
+        "a visit without a lease", GROUP_SEED),
     Bug("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
         "if outbox_done < self._pending_no:", "if False:", "said to be delivered",
         GROUP_SEED, 24),
