@@ -57,6 +57,7 @@ RESTORE = "gateway/kerb_gateway/store/restore.py"
 RETENTION = "gateway/kerb_gateway/store/retention.py"
 LEASES = "gateway/kerb_gateway/leases.py"
 TIMELINE = "gateway/kerb_gateway/timeline.py"
+TAILS = "gateway/kerb_gateway/tails.py"
 ANCHORS = "gateway/kerb_gateway/store/clock_anchors.py"
 GROUP_SEED = 3  # a multiple of three: two gateways, each for half the days
 THREE_SEED = 12  # a multiple of six: three, each for a third
@@ -208,6 +209,18 @@ PLANTED = [
     Bug("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
         "if outbox_done < self._pending_no:", "if False:", "said to be delivered",
         GROUP_SEED, 24),
+    Bug("a silence is never said", TAILS,
+        "silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node)]",
+        "silent = mine[:0]", "a silence without its tail"),
+    Bug("a restart begins a silence anew", TAILS,
+        "self._before_s = {stream_no: float(silent_s) for stream_no, silent_s in rows}",
+        "self._before_s = {}", "a silence without its tail"),
+    Bug("a tail ends one too far", LEDGER,
+        "stream.tail_seq, stream.last_seq, TAIL, stream.tail_no)",
+        "stream.tail_seq, stream.last_seq + 1, TAIL, stream.tail_no)",
+        "a tail ends where no word did"),
+    Bug("a tail is taken back again and again", LEDGER,
+        "        stream.tail_no = None\n", "", "taken back, but not said"),
     Bug("nonce reuse: numbers come back after a loss of power", "firmware/kerb_node/sequence.py",
         "            self._store.set_int(_KEY, self.block_end)\n", "", "a nonce used twice"),
 ]  # fmt: skip

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kerb_tools.simulate.house import House
 
 _YOUNG_S = 7200.0  # so long a stored reading is certainly among the recent digests
+_TAIL = "tail unknown"
 _decode = msgspec.json.Decoder().decode
 
 
@@ -90,6 +91,11 @@ class Judge:
             truth = self._street.truth.of(node, epoch)
             book = self._books[(node, epoch)] = Book(node, epoch, truth)
         return book
+
+    def top_seq(self, node: str, epoch: int) -> int:
+        """Return the highest number that is stored or declared lost."""
+        book = self._books.get((node, epoch))
+        return 0 if book is None else book.top_seq
 
     # --- the nodes ---
 
@@ -227,7 +233,10 @@ class Judge:
             self._waiting[outbox_no] = ("reading", *batch.readings.pop(row_no or 0))
             return
         if kind == "loss":
-            key = batch.losses.get(row_no or 0) or self._said_again(row_no)
+            fresh = batch.losses.get(row_no or 0)
+            if fresh is not None and fresh[4] is None:
+                self._street.tailbook.said(self._house, *fresh[1:4])
+            key = fresh or self._said_again(row_no)
         else:
             key = self._message(topic, payload)
         self._waiting[outbox_no] = key
@@ -260,6 +269,8 @@ class Judge:
             book = self._book(message["node"], message["epoch"])
             self._lose(book, message["first_seq"], message["reason"])
             return _loss_key(message)
+        elif message["kind"] == "found" and message["reason"] == _TAIL:
+            self._street.tailbook.taken_back(self._house, message)
         return (topic, _unnumbered(message))
 
     def _dead_letter(self, outbox_no: int) -> None:
@@ -270,6 +281,7 @@ class Judge:
             if not entry[1].of(entry[2]) & LOST:
                 self.found("refused and not declared", f"{entry[1].node} {entry[2]}")
         else:
+            self._street.tailbook.refused(self._house, entry)
             self._numbers[entry].remove(outbox_no)
 
     def _removed(self, number: int, stream_no: int | None = None, seq: int = 0) -> None:
@@ -312,6 +324,7 @@ class Judge:
         gone: dict[tuple[Any, ...], deque[int]] = {key: deque() for key in self._numbers}
         self._numbers = gone | {key: deque(rows) for key, rows in memory.numbers.items()}
         self.commands.restored()
+        self._street.tailbook.restored(self._house)
 
     # --- the broker ---
 
@@ -342,13 +355,19 @@ class Judge:
             self._street.trace.note(f"arrived {topic}")
             if message.get("kind") == "anchor":
                 self.times.anchored(message)
+            if message.get("kind") in ("loss", "found"):
+                self._street.tailbook.arrived(self._house, message)
             is_loss = message.get("kind") == "loss"
             key = _loss_key(message) if is_loss else (topic, _unnumbered(message))
             numbers = self._numbers.get(key)
             if numbers is None:
                 self.found("invented", topic, payload.decode())
             elif numbers:
-                self._waiting.pop(numbers.popleft())
+                # A tail that is said again after a restore may pass its first row, then refused.
+                own_no = message.get("outbox_no")
+                outbox_no = own_no if own_no in numbers else numbers[0]
+                numbers.remove(outbox_no)
+                self._waiting.pop(outbox_no)
 
     def _reading_arrived(self, message: dict[str, Any]) -> None:
         seq, outbox_no = message["seq"], message["outbox_no"]
