@@ -59,8 +59,10 @@ RESTORE = "gateway/kerb_gateway/store/restore.py"
 RETENTION = "gateway/kerb_gateway/store/retention.py"
 LEASES = "gateway/kerb_gateway/leases.py"
 TIMELINE = "gateway/kerb_gateway/timeline.py"
+TAILS = "gateway/kerb_gateway/tails.py"
 ANCHORS = "gateway/kerb_gateway/store/clock_anchors.py"
 GROUP_SEED = 3  # a multiple of three: two gateways, each for half the days
+THREE_SEED = 12  # a multiple of six: three, each for a third
 OUTSIDE = "outside its range"
 TWO = "two owners at once or two owners connect"
 
@@ -268,6 +270,13 @@ PLANTED = [
     Bug("a dead owner keeps its nodes", LEASES,
         "any(now_ms < other.until_ms for other in self.others.values())",
         "bool(self.others)", "nobody owns a node", GROUP_SEED, 30, 1),
+    Bug("one gateway's release ends every other's claim", LEASES,
+        "                state.others.pop(gateway, None)\n            else:",
+        "                state.others.clear()\n            else:", TWO, THREE_SEED),
+    Bug("a node that nobody owns is visited", "gateway/kerb_gateway/assembly.py",
+        "owned=group.owned if group else None",
+        'owned=(lambda node: group.place(node) != "elsewhere") if group else None',
+        "a visit without a lease", GROUP_SEED),
     Bug("acknowledged is taken for delivered", "gateway/kerb_gateway/progress.py",
         "if outbox_done < self._pending_no:", "if False:", "said to be delivered",
         GROUP_SEED, 24),
@@ -276,6 +285,18 @@ PLANTED = [
         "quality not in _TRUSTED:\n        return 0.0", "altered"),
     Bug("a polled record has a session's proof", "gateway/kerb_gateway/links/modbus.py",
         'via="modbus", auth="none"', 'via="modbus", auth="session"', "altered"),
+    Bug("a silence is never said", TAILS,
+        "silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node)]",
+        "silent = mine[:0]", "a silence without its tail"),
+    Bug("a restart begins a silence anew", TAILS,
+        "self._before_s = {stream_no: float(silent_s) for stream_no, silent_s in rows}",
+        "self._before_s = {}", "a silence without its tail"),
+    Bug("a tail ends one too far", LEDGER,
+        "stream.tail_seq, stream.last_seq, TAIL, stream.tail_no)",
+        "stream.tail_seq, stream.last_seq + 1, TAIL, stream.tail_no)",
+        "a tail ends where no word did"),
+    Bug("a tail is taken back again and again", LEDGER,
+        "        stream.tail_no = None\n", "", "taken back, but not said"),
     Bug("nonce reuse: numbers come back after a loss of power", "firmware/kerb_node/sequence.py",
         "            self._store.set_int(_KEY, self.block_end)\n", "", "a nonce used twice"),
 ]  # fmt: skip

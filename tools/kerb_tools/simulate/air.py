@@ -46,10 +46,12 @@ class Air:
             return
         for house in self._street.houses:
             if house.adapters:
-                self._to(house, node, advert.data, twin=draw > 1 - odds.twin)
+                self._to(house, node, advert, twin=draw > 1 - odds.twin)
 
-    def _to(self, house: House, node: Bin, data: bytes, *, twin: bool) -> None:
+    def _to(self, house: House, node: Bin, advert: Advert, *, twin: bool) -> None:
         """It reaches the adapters of one gateway, or some of them."""
+        data = advert.data
+        self._street.tailbook.advert(house, node.node_id, advert.epoch, advert.seq)
         if self._street.calm:
             house.adapters[0].hear(node, data)
         elif twin:
@@ -63,7 +65,7 @@ class Air:
     def _late(self, node: Bin, advert: Advert) -> None:
         self._street.truth.kept_back.add((node.node_id, advert.epoch, advert.seq))
         for adapter in self._anybody():
-            adapter.hear(node, advert.data)
+            adapter.hear_again(node, advert)
 
     def _anybody(self) -> list[Adapter]:
         """Return one adapter near which somebody stands, of a gateway that is alive."""
@@ -78,7 +80,7 @@ class Air:
         advert = node.history[-1 - age]
         self._street.truth.kept_back.add((node.node_id, advert.epoch, advert.seq))
         for adapter in self._anybody():
-            adapter.hear(node, advert.data)
+            adapter.hear_again(node, advert)
 
     def forge(self, node: Bin) -> None:
         """Somebody sends an advert with a number, a byte or everything changed."""
@@ -125,6 +127,11 @@ class Adapter:
                 node,
             )
         )
+
+    def hear_again(self, node: Bin, advert: Advert) -> None:
+        """Hear what somebody has kept back or written down."""
+        self._street.tailbook.advert(self._house, node.node_id, advert.epoch, advert.seq)
+        self.hear(node, advert.data)
 
     def converse(self, heard: Heard) -> Connection:
         """Connect to the node just heard."""

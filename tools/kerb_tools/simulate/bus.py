@@ -132,6 +132,8 @@ class BusClient:
             await self._silence()
         await asyncio.sleep(_ANSWER_S)
         answer: Answer = act()
+        lamp = self._bus.units[unit]
+        street.tailbook.answer(lamp.house, lamp.node_id, lamp.log)
         draw -= odds.unheard
         if draw < odds.unanswered:
             await self._silence()

@@ -2,7 +2,8 @@
 
 Rule: year number n of a campaign with seed s is exactly the run with seed s + n, so one year can
 be run again alone; the campaign's hash is that of its years' hashes. Where the seed is a multiple
-of three, two gateways share the street's bins, for half as long: that is one gateway-year too.
+of three, two gateways share the street's bins, for half as long, and where it is one of six,
+three for a third: that is one gateway-year too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from kerb_tools.simulate.house import House
 from kerb_tools.simulate.street import Street
 
 GROUP_EVERY = 3
+THREE_EVERY = 6
 
 
 @dataclass
@@ -63,6 +65,8 @@ class Campaign:
 
 def gateways_of(seed: int) -> int:
     """Return how many gateways serve the street of a seed."""
+    if seed % THREE_EVERY == 0:
+        return 3
     return 1 if seed % GROUP_EVERY else 2
 
 

@@ -61,6 +61,7 @@ class Odds:
     brownouts_a_year: float = 8
     new_epochs_a_year: float = 3
     damaged_rows_a_year: float = 10
+    gone: float = 1 / 14  # of the bins: for good, some time in a run
     # commands
     asked_every_s: float = 3600.0
 

@@ -68,6 +68,7 @@ class Dialogue:
         if kind == messages.PROOF:
             self._channel = self._handshake.check(row)
             return
+        self._house.street.tailbook.answer(self._house, self._node.node_id, self._node.log)
         nonce = self._random.randbytes(16)
         yield plain(self._handshake.answer(payload[1:], nonce, self._node.hello))
 

@@ -63,6 +63,11 @@ class House:
         self._config, self._secrets = config, secrets
 
     @property
+    def silent_after_s(self) -> float:
+        """How long a node may be silent before that must be said."""
+        return self._config.watch.silent_after_s
+
+    @property
     def alive(self) -> bool:
         """Whether its process runs."""
         return self._loop is not None
@@ -75,6 +80,7 @@ class House:
             self.ended = True
             return
         self.lives += 1
+        self.street.tailbook.began(self)
         self._loop = SimulatedLoop(self.timeline, self._generator(f"loop {self.lives}"))
         random = self._generator(f"life {self.lives}")
         self.gateway = SimulatedGateway(self, self._config, self._secrets, random)
@@ -126,6 +132,7 @@ class House:
         loop.bury()
         self.disk.close()
         self.street.owners.died(self)
+        self.street.tailbook.ended(self)
         self.judge.audit()
         if loop.deaths:
             self.judge.found("a task died", loop.deaths[0])

@@ -26,7 +26,7 @@ from kerb_tools.simulate.timejudge import TimeJudge
 if TYPE_CHECKING:
     from kerb_tools.simulate.house import House
 
-TAIL = "tail unknown"
+_TAIL = "tail unknown"
 _YOUNG_S = 7200.0  # so long a stored reading is certainly among the recent digests
 _decode = msgspec.json.Decoder().decode
 
@@ -93,6 +93,11 @@ class Judge:
             truth = self._street.truth.of(node, epoch)
             book = self._books[(node, epoch)] = Book(node, epoch, truth)
         return book
+
+    def top_seq(self, node: str, epoch: int) -> int:
+        """Return the highest number that is stored or declared lost."""
+        book = self._books.get((node, epoch))
+        return 0 if book is None else book.top_seq
 
     # --- the nodes ---
 
@@ -210,7 +215,7 @@ class Judge:
                 self.found("false loss", name, f"declared {why}, but it was never reached")
         elif why == "refused" and known & ARRIVED:
             self.found("false loss", name, "declared refused, but it has arrived")
-        elif why == TAIL:
+        elif why == _TAIL:
             if known & STORED or not self._street.nodes[book.node].forgets(book.epoch):
                 self.found("false loss", name, f"declared {why}, but its node has it still")
         elif not known & STORED:
@@ -239,8 +244,11 @@ class Judge:
             self._waiting[outbox_no] = ("reading", book, seq)
             return
         if kind == "loss":
-            key = batch.losses.get(row_no or 0) or self._said_again(row_no)
             batch.said.add(row_no or 0)
+            fresh = batch.losses.get(row_no or 0)
+            if fresh is not None and fresh[4] is None:
+                self._street.tailbook.said(self._house, *fresh[1:4])
+            key = fresh or self._said_again(row_no)
         else:
             key = self._message(topic, payload)
         self.identities.row(outbox_no, key, row_no)
@@ -275,6 +283,8 @@ class Judge:
             book = self._book(message["node"], message["epoch"])
             self._lose(book, message["first_seq"], message["reason"])
             return _loss_key(message)
+        elif message["kind"] == "found" and message["reason"] == _TAIL:
+            self._street.tailbook.taken_back(self._house, message)
         return (topic, _unnumbered(message))
 
     def _dead_letter(self, outbox_no: int, message: dict[str, Any]) -> None:
@@ -285,6 +295,7 @@ class Judge:
             self._dead_reading(entry[1], entry[2], message)
             return
         self.identities.buried(entry)
+        self._street.tailbook.refused(self._house, entry)
         self._numbers[entry].remove(outbox_no)
         is_loss = message.get("kind") == "loss"
         if (_loss_key(message) if is_loss else (entry[0], _unnumbered(message))) != entry:
@@ -354,6 +365,7 @@ class Judge:
         self._numbers = gone | {key: deque(rows) for key, rows in memory.numbers.items()}
         self.identities.restored(memory.top_no)
         self.commands.restored()
+        self._street.tailbook.restored(self._house)
 
     # --- the broker ---
 
@@ -384,6 +396,8 @@ class Judge:
             self._street.trace.note(f"arrived {topic}")
             if message.get("kind") == "anchor":
                 self.times.anchored(message)
+            if message.get("kind") in ("loss", "found"):
+                self._street.tailbook.arrived(self._house, message)
             is_loss = message.get("kind") == "loss"
             key = _loss_key(message) if is_loss else (topic, _unnumbered(message))
             numbers = self._numbers.get(key)

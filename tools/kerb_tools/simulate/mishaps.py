@@ -119,5 +119,7 @@ class Mishaps:
 
     def _absence(self, node: Node) -> None:
         for_s = self._random.expovariate(1 / (1.5 * _DAY_S))
+        if node.node_id in self._street.departures.gone:
+            return
         node.away_until_s = self._street.timeline.now_s + for_s
         self._street.trace.note(f"away {node.node_id} for {for_s:.0f} s")

@@ -37,7 +37,7 @@ class Owners:
         self._last: dict[str, str] = {}  # node -> who was seen to own it last
         self._failures: Counter[tuple[str, str]] = Counter()  # tries in a row
         self._rests_until_s: dict[str, float] = {}
-        self._visits: dict[str, tuple[House, float]] = {}  # node -> who is connected, since when
+        self._visits: dict[str, dict[str, float]] = {}  # node -> who is connected, since when
         self._told_seq: dict[tuple[str, int], int] = {}
         self._heard: dict[tuple[str, str], tuple[float, float]] = {}  # since when, and when last
         self.takeovers = 0
@@ -124,19 +124,24 @@ class Owners:
         """A gateway begins to connect to a node."""
         if not self.lease_s:
             return
-        others = [one for one in self._owners(node_id) if one is not house]
+        owners = self._owners(node_id)
+        others = [one for one in owners if one is not house]
         if others:
             self._found("two owners connect", node_id, f"{house.name}, {others[0].name} owns it")
+        if house not in owners:
+            self._found("a visit without a lease", node_id, f"{house.name} does not own it")
 
     def entered(self, house: House, node_id: str) -> None:
         """A connection stands."""
         now_s = self._street.timeline.now_s
-        there = self._visits.get(node_id)
-        if there is not None and there[0] is not house:
+        there = self._visits.setdefault(node_id, {})
+        for other, since_s in there.items():
+            if other == house.name:
+                continue
             self.outlasted += 1
-            if now_s - there[1] > _VISIT_S:
-                self._found("two visits at once", node_id, f"{there[0].name} and {house.name}")
-        self._visits[node_id] = (house, now_s)
+            if now_s - since_s > _VISIT_S:
+                self._found("two visits at once", node_id, f"{other} and {house.name}")
+        there[house.name] = now_s
 
     def left(self, house: House, node_id: str, *, well: bool) -> None:
         """A connection ended, or none came about."""
@@ -145,12 +150,12 @@ class Owners:
         if self._failures[key] >= _TRIES:
             rest_s = _REST_LEASES * self.lease_s
             self._rests_until_s[node_id] = self._street.timeline.now_s + rest_s
-        if self._visits.get(node_id, (None, 0.0))[0] is house:
-            del self._visits[node_id]
+        self._visits.get(node_id, {}).pop(house.name, None)
 
     def died(self, house: House) -> None:
         """A gateway is gone, and its connections with it."""
-        self._visits = {n: visit for n, visit in self._visits.items() if visit[0] is not house}
+        for there in self._visits.values():
+            there.pop(house.name, None)
         self.disturbed()
 
     # --- what they say ---

@@ -17,12 +17,14 @@ from kerb_tools.simulate.broker import Broker
 from kerb_tools.simulate.chance import Odds, generator
 from kerb_tools.simulate.commander import Commander
 from kerb_tools.simulate.coverage import Coverage
+from kerb_tools.simulate.departures import Departures
 from kerb_tools.simulate.house import House
 from kerb_tools.simulate.judge import Found
 from kerb_tools.simulate.lamp import Lamp
 from kerb_tools.simulate.mishaps import Mishaps
 from kerb_tools.simulate.owners import Owners
 from kerb_tools.simulate.seams import exchanged
+from kerb_tools.simulate.tailbook import TailBook
 from kerb_tools.simulate.timeline import YEAR_S, Timeline
 from kerb_tools.simulate.trace import Trace
 from kerb_tools.simulate.truth import Truth
@@ -54,6 +56,8 @@ class Street:
         self.trace = Trace(self.timeline)
         self.truth = Truth(lambda name: self.houses[0].judge.found("a nonce used twice", name))
         self.owners = Owners(self)
+        self.tailbook = TailBook(self)
+        self.departures = Departures(self, generator(seed, "departures"))
         self.broker = Broker(self, generator(seed, "broker"))
         self.houses = [
             House(self, f"gw{number + 1}", grouped=self.grouped) for number in range(gateways)
@@ -153,6 +157,8 @@ class Street:
         for node in self.nodes.values():
             node.start()
         Mishaps(self, generator(self.seed, "mishaps")).begin()
+        self.departures.begin()
+        self.tailbook.begin()
         self.timeline.at(self._end_s, self._calm_down)
         self.timeline.at(self._end_s + _DRAIN_S, self._rest)
         self.timeline.at(self._end_s + _DRAIN_S + _REST_S, self._finish)
@@ -163,6 +169,7 @@ class Street:
                 self._live()
                 for house in self.houses:
                     house.judge.finish()
+                self.tailbook.finish()
                 self._everything_settled()
             except Found as found:
                 return found.finding
@@ -182,7 +189,8 @@ class Street:
     def _everything_settled(self) -> None:
         """Over all gateways every number of each node has arrived or is declared lost.
 
-        Of an epoch that has ended: every number up to the last one that a gateway knew of.
+        Of an epoch that has ended: every number up to the last one that a gateway knew of. Of a
+        bin that is gone, what lies in gaps stays open, and its tail covers the rest.
         """
         last_seqs = {
             (node_id, node.log.epoch): node.log.last_seq for node_id, node in self.nodes.items()
@@ -191,6 +199,8 @@ class Street:
             for key, last_seq in house.judge.watermarks():
                 last_seqs[key] = max(last_seq, last_seqs.get(key, 0))
         for (node_id, epoch), last_seq in last_seqs.items():
+            if node_id in self.departures.gone:
+                continue
             for seq in range(1, last_seq + 1):
                 if not self.settled(node_id, epoch, seq):
                     name = f"{node_id}/{epoch}/{seq}"
@@ -208,7 +218,8 @@ class Street:
         for quarter in (1, 2, 3):
             self.timeline.after(quarter * _DRAIN_S / 4, self.broker.goes_down, _RECONNECT_S)
         for node in self.nodes.values():
-            node.away_until_s = 0.0
+            if node.node_id not in self.departures.gone:
+                node.away_until_s = 0.0
 
     def _rest(self) -> None:
         self.trace.note("rest")
