@@ -90,7 +90,7 @@ class Identities:
     def _ids_of_loss(self, message: dict[str, Any], number: int) -> list[str]:
         first, last, reason = message["first_seq"], message["last_seq"], message["reason"]
         plain = f"loss/{message['node']}/{message['epoch']}/{first}-{'' if last is None else last}"
-        if reason not in (_TAIL, _REFUSED):
+        if reason != _REFUSED and last is not None:
             return [plain]
         # It can be said again of the same numbers; before or after a restore, if it waited for it.
         return [f"{plain}/{gw_epoch}/{number}" for gw_epoch in self.gw_epochs]

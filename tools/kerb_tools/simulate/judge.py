@@ -295,7 +295,6 @@ class Judge:
             self._dead_reading(entry[1], entry[2], message)
             return
         self.identities.buried(entry)
-        self._street.tailbook.refused(self._house, entry)
         self._numbers[entry].remove(outbox_no)
         is_loss = message.get("kind") == "loss"
         if (_loss_key(message) if is_loss else (entry[0], _unnumbered(message))) != entry:

@@ -45,7 +45,6 @@ class TailBook:
         self._standing: dict[str, dict[tuple[str, int], int]] = {}  # where each tail begins
         self._said: dict[str, dict[str, Any]] = {}  # by its id: each loss that has arrived
         self._taken_back: dict[str, dict[str, Any]] = {}
-        self._refused: set[tuple[str, tuple[Any, ...]]] = set()
         self.opened = 0
         self.closed = 0
 
@@ -181,30 +180,22 @@ class TailBook:
         if (epoch, last_seq) not in words and not (on_bus and last_seq == first_seq - 1):
             self._found(house, "a tail ends where no word did", name, f"at {last_seq}")
 
-    def refused(self, house: House, entry: tuple[Any, ...]) -> None:
-        """The broker has refused a message for good; a loss lies with the dead letters."""
-        if entry[0] == "loss":
-            self._refused.add((house.name, entry[:5]))
-
     def arrived(self, house: House, message: dict[str, Any]) -> None:
         """A loss record, or one that takes it back, has come upstream."""
+        of = message["id"] if message["kind"] == "loss" else message["of"]
         if message["kind"] == "loss":
-            self._said[message["id"]] = message
-            return
-        of = message["of"]
-        loss, before = self._said.get(of), self._taken_back.setdefault(of, message)
-        if any(before[name] != message[name] for name in ("first_seq", "last_seq")):
-            self._found(house, "taken back twice", of, f"{before} and {message}")
-        if loss is None:
-            tail = ("loss", message["node"], message["epoch"], message["first_seq"], None)
-            if (house.name, tail) not in self._refused:
-                self._found(house, "taken back, but not said upstream", of)
-            return
-        same = all(
-            loss[name] == message[name] for name in ("node", "epoch", "first_seq", "reason")
-        )
-        if not same or loss["last_seq"] not in (None, message["last_seq"]):
-            self._found(house, "another loss taken back", of, str(message))
+            self._said[of] = message
+        else:
+            before = self._taken_back.setdefault(of, message)
+            if any(before[name] != message[name] for name in ("first_seq", "last_seq")):
+                self._found(house, "taken back twice", of, f"{before} and {message}")
+        if of in self._said and of in self._taken_back:  # a loss that was put off comes last
+            self._compare(house, self._said[of], self._taken_back[of])
+
+    def _compare(self, house: House, loss: dict[str, Any], found: dict[str, Any]) -> None:
+        same = all(loss[name] == found[name] for name in ("node", "epoch", "first_seq", "reason"))
+        if not same or loss["last_seq"] not in (None, found["last_seq"]):
+            self._found(house, "another loss taken back", found["of"], str(found))
 
     def _found(self, house: House, kind: str, subject: str, detail: str = "") -> None:
         house.judge.found(kind, subject, detail)
