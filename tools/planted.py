@@ -164,7 +164,7 @@ PLANTED = [
         "acked before its commit"),
     Bug("an I/O error is survived", DATABASE,
         "                self._failure = translated\n", "                pass\n",
-        "wrote on after an I/O error"),
+        "wrote on after an I/O error", seed=4),
     Bug("retention removes undelivered rows", RETENTION,
         'min(hour.outbox_no, done), "")', 'hour.outbox_no, "")', "undelivered row removed"),
     Bug("what the size removes is not declared", RETENTION,
