@@ -255,6 +255,7 @@ class Assembly:
             topics=topics,
             clock=self._clock,
             log=self._log,
+            forgetful=await generations.forgetful(core.store),
         )
         uplink.watched = topics.of_group()
         uplink.on_watched, uplink.on_connection = group.take, group.connection

@@ -90,8 +90,11 @@ class Group:
         topics: Topics,
         clock: Clock,
         log: Log,
+        forgetful: bool = False,
     ) -> None:
-        """known: the highest generation known of each node, from the store."""
+        """known: the highest generation known of each node, from the store; forgetful: which may
+        have known more before a restore.
+        """
         self._terms = terms
         self._store, self._ledger, self._ingest = store, ledger, ingest
         self._broker, self._topics, self._clock, self._log = broker, topics, clock, log
@@ -103,6 +106,7 @@ class Group:
             lease_ms=round(terms.lease_s * 1000),
             unheard_ms=round(terms.unheard_s * 1000),
             backup=terms.backup,
+            forgetful=forgetful,
         )
         self._deliveries = Deliveries()
         self._said: dict[str, tuple[int, Progress | None]] = {}  # node -> (when, what)

@@ -51,6 +51,7 @@ class _Node:
 
     generation: int  # the highest that anyone was heard to use
     mine: int = 0  # the highest that this gateway has used
+    whose: bool = True  # it is known who has used the highest: a claim said so
     claim: _Claim | None = None
     others: dict[str, _Other] = field(default_factory=dict)
     heard_ms: int | None = None
@@ -88,13 +89,15 @@ class Leases:
         lease_ms: int,
         unheard_ms: int,
         backup: bool = False,
+        forgetful: bool = False,
     ) -> None:
         """run: a word that no earlier start of this gateway used; generations: of every node, the
         highest that this gateway has used (0: none); unheard_ms: a node that was not heard for
-        so long is given up.
+        so long is given up; forgetful: a restore may have lost some of its generations.
         """
         self._gateway, self._run = gateway, run
         self._lease_ms, self._unheard_ms, self._backup = lease_ms, unheard_ms, backup
+        self._forgetful = forgetful
         self._longest_ms = lease_ms  # of all leases heard of
         self._nodes = {name: _Node(number, number) for name, number in generations.items()}
         self._listen_until_ms = 0
@@ -125,12 +128,13 @@ class Leases:
         """Tell whether it falls to this gateway to say that the node is silent.
 
         Nobody owns a node that nobody hears; then the last that did still answers for it, and
-        each that knows it where none ever did.
+        each that knows it where none ever did. Who may have forgotten that it was the last speaks
+        too: said twice is better than not at all.
         """
         state = self._nodes.get(node)
         if state is None or state.taken(now_ms):
             return False
-        if not state.generation:
+        if not state.generation or not state.whose:
             return self._connected and now_ms >= self._listen_until_ms
         return 0 < state.mine == state.generation
 
@@ -220,14 +224,17 @@ class Leases:
 
     def seen(self, node: str, generation: int) -> None:
         """A generation stands somewhere at the broker: a restored store may not know of it."""
-        if (state := self._nodes.get(node)) is not None:
-            state.generation = max(state.generation, generation)
+        state = self._nodes.get(node)
+        if state is not None and generation > state.generation:
+            state.generation = generation
+            state.whose = not self._forgetful  # its owner may have been this gateway
 
     def _used(self, node: str, generation: int) -> None:
         """This gateway has claimed with that generation, maybe in a life that a restore ended."""
         self.seen(node, generation)
         if (state := self._nodes.get(node)) is not None:
             state.mine = max(state.mine, generation)
+            state.whose = state.whose or state.mine == state.generation
 
     def _confirm(self, number: int) -> None:
         """An own message has come back: what it claims is in force, from when it was made."""
@@ -244,6 +251,7 @@ class Leases:
     ) -> None:
         """Another gateway claims the node: the higher generation wins, then the earlier one."""
         self._expire(state, now_ms)
+        state.whose = state.whose or generation >= state.generation
         state.generation = max(state.generation, generation)
         claim = state.claim
         if claim is not None and claim.confirmed and generation <= claim.generation:

@@ -22,8 +22,11 @@ SEEDS = 32
 AGAIN_OWNED_MS = round(1.5 * LEASE_MS / 0.98) + 6 * DELAY_MS
 
 
-def machine(name: str = "gw1", generation: int = 0) -> Leases:
-    return Leases(name, f"{name}-run", {NODE: generation}, lease_ms=1000, unheard_ms=50_000)
+def machine(name: str = "gw1", generation: int = 0, *, forgetful: bool = False) -> Leases:
+    return Leases(
+        name, f"{name}-run", {NODE: generation}, lease_ms=1000, unheard_ms=50_000,
+        forgetful=forgetful,
+    )  # fmt: skip
 
 
 def claims(
@@ -73,6 +76,24 @@ def test_after_a_restore_the_last_owner_still_speaks() -> None:
     leases.connected(0, kept=False)
     leases.received("gw1", claims(6, run="a life before"), 10)
     assert leases.speaks_for(NODE, 10)
+
+
+def test_who_may_have_been_the_last_owner_speaks_until_another_claims() -> None:
+    """Progress stands at the broker, of a node not heard lately: it is in nobody's claims."""
+    leases, sure = machine(generation=3, forgetful=True), machine(generation=3)
+    for one in (leases, sure):
+        one.connected(0, kept=False)
+        one.seen(NODE, 5)
+    assert not leases.speaks_for(NODE, wait_ms(1000) - 1)  # an owner may yet be heard of
+    assert leases.speaks_for(NODE, wait_ms(1000))
+    assert not sure.speaks_for(NODE, wait_ms(1000))  # it would know
+    leases.received("gw2", claims(5), 4500)
+    assert not leases.speaks_for(NODE, 100_000)
+    again = machine(generation=3, forgetful=True)
+    again.connected(0, kept=False)
+    again.received("gw1", claims(5, run="a life before"), 10)
+    again.seen(NODE, 5)
+    assert again.speaks_for(NODE, 10)
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

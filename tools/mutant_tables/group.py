@@ -18,8 +18,14 @@ UNLEASED = "test_what_no_lease_concerns_has_its_tail_and_is_not_claimed"
 
 # fmt: off
 MUTANTS = [
+    Mutant("a restored gateway is sure who was last", "gateway/kerb_gateway/leases.py",
+           "state.whose = not self._forgetful", "state.whose = True",
+           f"{LEASES}::test_who_may_have_been_the_last_owner_speaks_until_another_claims"),
+    Mutant("who may have been last speaks for ever", "gateway/kerb_gateway/leases.py",
+           "        state.whose = state.whose or generation >= state.generation\n", "",
+           f"{LEASES}::test_who_may_have_been_the_last_owner_speaks_until_another_claims"),
     Mutant("nobody speaks for what nobody owned", "gateway/kerb_gateway/leases.py",
-           "if not state.generation:", "if False:",
+           "if not state.generation or not state.whose:", "if not state.whose:",
            f"{LEASES}::test_who_speaks_for_a_node_that_nobody_has_ever_owned"),
     Mutant("a claim of before a restore is another's", "gateway/kerb_gateway/leases.py",
            "self._used(node, number)", "self.seen(node, number)",

@@ -20,6 +20,11 @@ async def load(store: Store) -> dict[str, int]:
     return dict(await store.query("select node_id, generation from generations"))
 
 
+async def forgetful(store: Store) -> bool:
+    """Tell whether a restore may have made the database forget generations that were used."""
+    return bool(await store.query("select 1 from restores limit 1"))
+
+
 async def save(store: Store, generations: Mapping[str, int]) -> None:
     """Store generations; on return they are durable. StoreError else."""
     if generations:
