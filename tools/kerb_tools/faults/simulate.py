@@ -61,5 +61,6 @@ def job(seed: int, budget: int, work: Path) -> Outcome:
         outcome.add(f"{BRANCH}{name}", taken)
     for bar in table["bars"]:
         if not bar["ok"]:
-            outcome.fault(f"{bar['name']} = {bar['value']}, not {bar['bar']}")
+            why = figures.get("finding") or f"not {bar['bar']}"
+            outcome.fault(f"{bar['name']} = {bar['value']}: {why}")
     return outcome
