@@ -147,6 +147,19 @@ def _unfounded(
         said = [record["outcome"] for record in log.get((command["node"], number), [])]
         if "refused" not in said:
             return f"said to be refused, but the lamp's log says {said}"
-    if word == "applied" and result.get("level_pct", command["level_pct"]) != command["level_pct"]:
-        return f"asked for {command['level_pct']} %, answered {result['level_pct']} %"
-    return None
+    return _another_level(command, result)
+
+
+def _another_level(command: dict[str, Any], result: dict[str, Any]) -> str | None:
+    """Return which other level a lamp that carries the command out says; else it has moved on.
+
+    An answer that was asked for again may come after the lamp's reboot, or after the hold.
+    """
+    asked_pct, said_pct = command["level_pct"], result.get("level_pct")
+    if (
+        result["result"] != "applied"
+        or result.get("reason") != "override"
+        or said_pct == asked_pct
+    ):
+        return None
+    return f"asked for {asked_pct} %, answered {said_pct} %"

@@ -412,7 +412,7 @@ def refuse_what_is_right(run: Run) -> None:
 
 
 def answer_with_another_level(run: Run) -> None:
-    run.results[1]["level_pct"] = 41
+    run.results[1] |= {"level_pct": 41, "reason": "override"}
 
 
 def never_answer(run: Run) -> None:
@@ -520,6 +520,14 @@ def test_results_that_have_their_reason_are_good(tmp_path: Path, result: str) ->
     run = Run()
     end_the_second(run, result)
     run.commands[1]["t_s"] = -61.0  # its result arrives 62 s later
+    run.write(tmp_path)
+    verdict = judge(tmp_path)
+    assert verdict.good, [*verdict.broken, *verdict.findings]
+
+
+def test_a_lamp_that_answers_after_its_reboot_says_its_level_of_then(tmp_path: Path) -> None:
+    run = Run()
+    run.results[1] |= {"level_pct": 70, "reason": "start"}
     run.write(tmp_path)
     verdict = judge(tmp_path)
     assert verdict.good, [*verdict.broken, *verdict.findings]

@@ -182,7 +182,12 @@ class CommandBook:
 
     def _unfounded(self, asked: Asked, message: dict[str, Any]) -> str:
         result, lived_ms = message["result"], self._lived_ms(asked)
-        if result == "applied" and message["level_pct"] != asked.table["level_pct"]:
+        moved_on = message.get("reason") != "override"  # its answer came after a reboot
+        if (
+            result == "applied"
+            and not moved_on
+            and message["level_pct"] != asked.table["level_pct"]
+        ):
             return f"{asked.table['level_pct']} % were asked, not {message['level_pct']}"
         if result == "expired" and lived_ms < -_SECOND_MS:
             return f"it has {-lived_ms} ms to live"
