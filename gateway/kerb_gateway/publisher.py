@@ -175,17 +175,19 @@ class Publisher:
             self._outbox.ended(row.outbox_no)
 
     async def run(self) -> None:
-        """Publish for ever; what ends one half of it ends the whole."""
-        halves = [asyncio.ensure_future(self._send_for_ever())]
-        halves.append(asyncio.ensure_future(self._mark_for_ever()))
+        """Publish for ever; what ends one part of it ends the whole."""
+        parts = [
+            asyncio.ensure_future(part)
+            for part in (self._send_for_ever(), self._mark_for_ever(), self._ask_for_ever())
+        ]
         try:
-            ended, _ = await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for one in ended:
                 one.result()
         finally:
-            for one in halves:
+            for one in parts:
                 one.cancel()
-            await asyncio.gather(*halves, return_exceptions=True)
+            await asyncio.gather(*parts, return_exceptions=True)
 
     async def _send_for_ever(self) -> None:
         while True:
@@ -288,7 +290,6 @@ class Publisher:
         carried_at = loop.time()
         while True:
             await asyncio.sleep(_LOOK_S)
-            self._look_for_overdue(loop.time())
             try:
                 await self._bury()
                 if not self._outbox.unmarked:
@@ -300,12 +301,19 @@ class Publisher:
             except StoreFull:
                 continue  # what is not marked is sent again after a restart; ingest says the rest
 
-    def _look_for_overdue(self, now_s: float) -> None:
-        """A broker that answers pings and owes a PUBACK would hold the mark for ever."""
-        overdue = self._flying.overdue(now_s, connected=self._broker.connected.is_set())
-        if overdue is not None:
-            self._log("no PUBACK: connecting anew", outbox_no=overdue.rows[0].outbox_no)
-            self._broker.renew()
+    async def _ask_for_ever(self) -> None:
+        """A broker that answers pings and owes a PUBACK would hold the mark for ever.
+
+        On its own: what is refused may wait for room on the disk for hours.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            connected = self._broker.connected.is_set()
+            overdue = self._flying.overdue(loop.time(), connected=connected)
+            if overdue is not None:
+                self._log("no PUBACK: connecting anew", outbox_no=overdue.rows[0].outbox_no)
+                self._broker.renew()
 
     async def _bury(self) -> None:
         async with self._burying:

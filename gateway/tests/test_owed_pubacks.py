@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 
 from kerb_gateway.flights import AHEAD_MESSAGES, Flights
-from kerb_gateway.publisher import Publisher
+from kerb_gateway.publisher import Publisher, Refused
 from mqtt_parts import ScriptedBroker as BrokerOnTheWire
 from parts import log
 from test_publisher import ALONE, ScriptedBroker, bury_in, marked, outbox_of, store_with
 from test_traps_paho import until, uplink_to
+
+PAYLOAD_INVALID = 0x99
 
 
 class OwingBroker(ScriptedBroker):
@@ -78,6 +80,40 @@ def test_an_owed_puback_is_asked_for_by_a_new_connection(tmp_path: Path) -> None
         await asyncio.gather(task, return_exceptions=True)
         await uplink.stop(0.1)
         broker.stop()
+        await store.close()
+
+    asyncio.run(story())
+
+
+class RefusingBroker(ScriptedBroker):
+    """Owes the first PUBACK and refuses the second message for good."""
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        mid = super().publish(topic, payload)
+        if mid == 2:
+            asyncio.get_running_loop().call_soon(self.on_acked, mid, PAYLOAD_INVALID)
+        return mid
+
+
+def test_it_is_asked_for_while_a_full_disk_holds_up_what_was_refused(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 2)
+        broker, full = RefusingBroker(), asyncio.Event()
+
+        async def wait_for_room(refused: Refused) -> None:
+            full.set()
+            await asyncio.Event().wait()
+
+        publisher = Publisher(
+            await outbox_of(store), broker, asyncio.Event(), log,
+            in_flight=5, mark_s=60, bury=wait_for_room, batch=ALONE, flights=Flights(2.5),
+        )  # fmt: skip
+        task = asyncio.ensure_future(publisher.run())
+        await asyncio.wait_for(full.wait(), 20)
+        assert broker.renewed == 0
+        await until(lambda: broker.renewed == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         await store.close()
 
     asyncio.run(story())

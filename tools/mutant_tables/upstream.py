@@ -17,6 +17,11 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("a full disk keeps from asking for a PUBACK", "gateway/kerb_gateway/publisher.py",
+           "            await asyncio.sleep(_LOOK_S)\n            connected",
+           "            await asyncio.sleep(_LOOK_S)\n            await self._bury()\n"
+           "            connected",
+           f"{OWED}::test_it_is_asked_for_while_a_full_disk_holds_up_what_was_refused"),
     Mutant("who refuses a password is taken for an old broker",
            "gateway/kerb_gateway/uplink/mqtt.py",
            "if code != _UNSUPPORTED_PROTOCOL:", "if False:",
