@@ -307,6 +307,16 @@ def test_no_process_outlives_the_campaign(tmp_path: Path, how: signal.Signals) -
         assert "Traceback" not in said
 
 
+def assert_nothing_stays(interrupted: Callable[[], None], name: str, pids: list[int]) -> None:
+    """pids: of the workers, to be ended whatever happens; filled by what is interrupted."""
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        wait_until(lambda: not mentioned(name), 30)
+    finally:
+        kill([*pids, *mentioned(name)])
+
+
 def test_an_orphan_of_a_job_ends_too(tmp_path: Path) -> None:
     """What a process that has ended itself left behind, in a session of its own."""
     name = str(tmp_path / "orphan")
@@ -319,12 +329,7 @@ def test_an_orphan_of_a_job_ends_too(tmp_path: Path) -> None:
             wait_until(lambda: bool(mentioned(name)), 30)
             raise KeyboardInterrupt
 
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-        wait_until(lambda: not mentioned(name), 30)
-    finally:
-        kill(list(mentioned(name)))
+    assert_nothing_stays(interrupted, name, [])
 
 
 def test_the_pool_ends_no_worker_before_what_it_started(tmp_path: Path) -> None:
@@ -353,12 +358,7 @@ def test_the_pool_ends_no_worker_before_what_it_started(tmp_path: Path) -> None:
             threading.Thread(target=go_on).start()
             raise KeyboardInterrupt
 
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-        wait_until(lambda: not mentioned(name), 30)
-    finally:
-        kill([*pids, *mentioned(name)])
+    assert_nothing_stays(interrupted, name, pids)
 
 
 def asked_to_end(pid: int) -> bool:

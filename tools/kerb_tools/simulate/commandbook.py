@@ -182,12 +182,8 @@ class CommandBook:
 
     def _unfounded(self, asked: Asked, message: dict[str, Any]) -> str:
         result, lived_ms = message["result"], self._lived_ms(asked)
-        moved_on = message.get("reason") != "override"  # its answer came after a reboot
-        if (
-            result == "applied"
-            and not moved_on
-            and message["level_pct"] != asked.table["level_pct"]
-        ):
+        carries_out = result == "applied" and message.get("reason") == "override"
+        if carries_out and message["level_pct"] != asked.table["level_pct"]:
             return f"{asked.table['level_pct']} % were asked, not {message['level_pct']}"
         if result == "expired" and lived_ms < -_SECOND_MS:
             return f"it has {-lived_ms} ms to live"

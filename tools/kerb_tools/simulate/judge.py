@@ -21,6 +21,7 @@ from kerb_tools.simulate.books import ARRIVED, LOST, SAID, STORED, UPSTREAM, Bat
 from kerb_tools.simulate.commandbook import CommandBook
 from kerb_tools.simulate.content import is_same
 from kerb_tools.simulate.identities import Identities
+from kerb_tools.simulate.keys import is_loss, is_reading, key_of
 from kerb_tools.simulate.timejudge import TimeJudge
 
 if TYPE_CHECKING:
@@ -282,10 +283,9 @@ class Judge:
         elif message["kind"] == "loss":
             book = self._book(message["node"], message["epoch"])
             self._lose(book, message["first_seq"], message["reason"])
-            return _loss_key(message)
         elif message["kind"] == "found" and message["reason"] == _TAIL:
             self._street.tailbook.taken_back(self._house, message)
-        return (topic, _unnumbered(message))
+        return key_of(topic, message)
 
     def _dead_letter(self, outbox_no: int, message: dict[str, Any]) -> None:
         entry = self._waiting.pop(outbox_no, None)
@@ -296,10 +296,9 @@ class Judge:
             return
         self.identities.buried(entry)
         self._numbers[entry].remove(outbox_no)
-        is_loss = message.get("kind") == "loss"
-        if (_loss_key(message) if is_loss else (entry[0], _unnumbered(message))) != entry:
+        if key_of(entry[0], message) != entry:
             self.found("dead letter altered", str(outbox_no), f"{entry} became {message}")
-        if is_loss:
+        if is_loss(message):
             self._said(message)
 
     def _dead_reading(self, book: Book, seq: int, message: dict[str, Any]) -> None:
@@ -373,12 +372,9 @@ class Judge:
         message = _decode(payload)
         if isinstance(message, list):
             return any(self._is_known(one) for one in message)
-        if _is_reading(message):
+        if is_reading(message):
             return self._is_known(message)
-        key = (
-            _loss_key(message) if message.get("kind") == "loss" else (topic, _unnumbered(message))
-        )
-        return message.get("outbox_no") not in self._numbers.get(key, ())
+        return message.get("outbox_no") not in self._numbers.get(key_of(topic, message), ())
 
     def _is_known(self, message: dict[str, Any]) -> bool:
         return bool(self._book(message["node"], message["epoch"]).of(message["seq"]) & ARRIVED)
@@ -389,26 +385,28 @@ class Judge:
         if isinstance(message, list):
             for one in message:
                 self._reading_arrived(one)
-        elif _is_reading(message):
+        elif is_reading(message):
             self._reading_arrived(message)
         else:
-            self._street.trace.note(f"arrived {topic}")
-            if message.get("kind") == "anchor":
-                self.times.anchored(message)
-            if message.get("kind") in ("loss", "found"):
-                self._street.tailbook.arrived(self._house, message)
-            is_loss = message.get("kind") == "loss"
-            key = _loss_key(message) if is_loss else (topic, _unnumbered(message))
-            numbers = self._numbers.get(key)
-            if numbers is None:
-                self.found("invented", topic, payload.decode())
-            self.identities.placed(message, topic, self._epoch())
-            self.identities.other(message, key, self._refused_no(message))
-            if numbers and message["outbox_no"] in numbers:
-                numbers.remove(message["outbox_no"])
-                self._waiting.pop(message["outbox_no"])
-            if is_loss:
-                self._said(message)
+            self._other_arrived(topic, message)
+
+    def _other_arrived(self, topic: str, message: dict[str, Any]) -> None:
+        self._street.trace.note(f"arrived {topic}")
+        if message.get("kind") == "anchor":
+            self.times.anchored(message)
+        if message.get("kind") in ("loss", "found"):
+            self._street.tailbook.arrived(self._house, message)
+        key = key_of(topic, message)
+        numbers = self._numbers.get(key)
+        if numbers is None:
+            self.found("invented", topic, str(message))
+        self.identities.placed(message, topic, self._epoch())
+        self.identities.other(message, key, self._refused_no(message))
+        if numbers and message["outbox_no"] in numbers:
+            numbers.remove(message["outbox_no"])
+            self._waiting.pop(message["outbox_no"])
+        if is_loss(message):
+            self._said(message)
 
     def _refused_no(self, message: dict[str, Any]) -> int:
         """Return the row of the reading that a loss calls refused; 0: it is no such loss."""
@@ -492,18 +490,3 @@ class Judge:
         """Tell whether upstream has a number from here, or the record that it is lost."""
         book = self._books.get((node, epoch))
         return book is not None and bool(book.of(seq) & UPSTREAM)
-
-
-def _is_reading(message: dict[str, Any]) -> bool:
-    return "seq" in message and message["kind"] != "dropped"
-
-
-def _loss_key(message: dict[str, Any]) -> tuple[Any, ...]:
-    names = ("node", "epoch", "first_seq", "last_seq", "reason")
-    return ("loss", *(message[name] for name in names))
-
-
-def _unnumbered(message: dict[str, Any]) -> bytes:
-    """Return a message without its place in the outbox, which it gets when it is sent."""
-    left = {name: message[name] for name in message if name not in ("gw_epoch", "outbox_no")}
-    return msgspec.json.encode(left)
