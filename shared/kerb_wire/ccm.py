@@ -14,7 +14,10 @@ _TAGS_BYTES = (4, 6, 8, 10, 12, 14, 16)
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(left, right))
+    """Return the XOR of two, the second as far as the first goes."""
+    size = len(left)
+    number = int.from_bytes(left, "big") ^ int.from_bytes(right[:size], "big")
+    return number.to_bytes(size, "big")
 
 
 def _pad(data: bytes) -> bytes:

@@ -13,31 +13,37 @@ from kerb_wire.errors import CHECKSUM, RANGE, SIZE, TRUNCATED, LocalFault, Remot
 from kerb_wire.limits import FRAME_PAYLOAD_MAX_BYTES
 
 _CRC_BYTES = 4
+_BLOCK_MAX_BYTES = 254
 # COBS adds one byte in every 254 and one at the start.
-_STUFFED_MAX_BYTES = FRAME_PAYLOAD_MAX_BYTES + _CRC_BYTES + 1 + FRAME_PAYLOAD_MAX_BYTES // 254 + 1
+_STUFFED_MAX_BYTES = (
+    FRAME_PAYLOAD_MAX_BYTES + _CRC_BYTES + 1 + FRAME_PAYLOAD_MAX_BYTES // _BLOCK_MAX_BYTES + 1
+)
 
 
 def stuff(data: bytes) -> bytes:
     """Return `data` without zero bytes (COBS), the closing zero not included."""
-    out = bytearray([0])
-    mark = 0
-    count = 1
-    for octet in data:
-        if count == 255:
-            out[mark] = 255
-            mark = len(out)
-            out.append(0)
-            count = 1
-        if octet:
-            out.append(octet)
-            count += 1
-        else:
-            out[mark] = count
-            mark = len(out)
-            out.append(0)
-            count = 1
-    out[mark] = count
+    out = bytearray()
+    pieces = data.split(b"\x00")
+    last = pieces.pop()
+    for piece in pieces:
+        while len(piece) >= _BLOCK_MAX_BYTES:
+            piece = _full_block(out, piece)
+        _block(out, piece)
+    while len(last) > _BLOCK_MAX_BYTES:
+        last = _full_block(out, last)
+    _block(out, last)
     return bytes(out)
+
+
+def _full_block(out: bytearray, piece: bytes) -> bytes:
+    """Add a block behind which no zero stands; returns what is left."""
+    _block(out, piece[:_BLOCK_MAX_BYTES])
+    return piece[_BLOCK_MAX_BYTES:]
+
+
+def _block(out: bytearray, piece: bytes) -> None:
+    out.append(len(piece) + 1)
+    out.extend(piece)
 
 
 def unstuff(data: bytes) -> bytes:
@@ -91,20 +97,20 @@ class Decoder:
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes of any length; return the whole payloads among them, oldest first."""
         payloads: list[bytes] = []
-        for octet in data:
-            if octet:
-                self._keep(octet)
-            else:
-                self._close(payloads)
+        data = bytes(data)
+        begin = 0
+        while (end := data.find(b"\x00", begin)) >= 0:
+            self._keep(data, begin, end)
+            self._close(payloads)
+            begin = end + 1
+        self._keep(data, begin, len(data))
         return payloads
 
-    def _keep(self, octet: int) -> None:
-        if self._skipping:
-            return
-        if len(self._buffer) >= _STUFFED_MAX_BYTES:
+    def _keep(self, data: bytes, begin: int, end: int) -> None:
+        if len(self._buffer) + end - begin > _STUFFED_MAX_BYTES:
             self._skipping = True
-            return
-        self._buffer.append(octet)
+        if not self._skipping:
+            self._buffer.extend(data[begin:end])
 
     def _close(self, payloads: list[bytes]) -> None:
         if self._skipping:

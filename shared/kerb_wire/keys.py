@@ -16,29 +16,28 @@ KEY_BYTES = 16
 _BLOCK_BYTES = 16
 
 
-def _double(block: bytes) -> bytes:
-    value = int.from_bytes(block, "big") << 1
-    if value >> 128:
-        value ^= 0x87
-    return (value & ((1 << 128) - 1)).to_bytes(_BLOCK_BYTES, "big")
+def _double(number: int) -> int:
+    number <<= 1
+    return number ^ (1 << 128 | 0x87) if number >> 128 else number
+
+
+def _number(block: bytes) -> int:
+    return int.from_bytes(block, "big")
 
 
 def cmac(ecb, message: bytes) -> bytes:
     """Return the 16-byte AES-CMAC of `message` (any length) under the key inside `ecb`."""
-    first = _double(ecb(bytes(_BLOCK_BYTES)))
-    whole = len(message) > 0 and len(message) % _BLOCK_BYTES == 0
+    mask = _double(_number(ecb(bytes(_BLOCK_BYTES))))
     count = max(1, (len(message) + _BLOCK_BYTES - 1) // _BLOCK_BYTES)
     last = message[(count - 1) * _BLOCK_BYTES :]
-    if whole:
-        mask = first
-    else:
-        mask = _double(first)
+    if len(last) < _BLOCK_BYTES:
+        mask = _double(mask)
         last = last + b"\x80" + bytes(_BLOCK_BYTES - 1 - len(last))
-    state = bytes(_BLOCK_BYTES)
-    for index in range(count - 1):
-        block = message[index * _BLOCK_BYTES : (index + 1) * _BLOCK_BYTES]
-        state = ecb(bytes(a ^ b for a, b in zip(state, block)))
-    return ecb(bytes(a ^ b ^ c for a, b, c in zip(state, last, mask)))
+    state = 0
+    for at in range(0, (count - 1) * _BLOCK_BYTES, _BLOCK_BYTES):
+        state ^= _number(message[at : at + _BLOCK_BYTES])
+        state = _number(ecb(state.to_bytes(_BLOCK_BYTES, "big")))
+    return ecb((state ^ _number(last) ^ mask).to_bytes(_BLOCK_BYTES, "big"))
 
 
 def derive(new_ecb, key: bytes, label: bytes, context: bytes = b"") -> bytes:
