@@ -299,6 +299,7 @@ def test_no_process_outlives_the_campaign(tmp_path: Path, how: signal.Signals) -
         said = runner.communicate(timeout=30)[1].decode()
         wait_until(lambda: all(ended(pid) for pid in every), 30)
         wait_until(lambda: not mentioned(str(tmp_path)), 30)
+        wait_until(lambda: not list(tmp_path.glob("kills-*")), 30)  # nor does its folder
     finally:
         kill([runner.pid, *descendants(runner.pid), *mentioned(str(tmp_path))])
     if how != signal.SIGKILL:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,9 +26,9 @@ from kerb_sim.board.spec import BoardSpec, manufacture
 from kerb_sim.board.virtual import VirtualBoard
 from kerb_wire import provisioning
 
+from kerb_tools.faults import scratch
 from kerb_tools.faults.outcome import Outcome
 from kerb_tools.faults.rig import Needs
-from kerb_tools.faults.states import scratch_folder
 
 _NODE_ID = bytes.fromhex("a4cf12000010")
 _WAKE_S = 60.0
@@ -183,7 +182,7 @@ def _faults(before: Flash, directory: Path, world: _BareWorld, console: str) -> 
 def job(seed: int, budget: int, work: Path) -> Outcome:
     """Live through `budget` wakes of a day."""
     outcome = Outcome()
-    with tempfile.TemporaryDirectory(prefix="kerb-day-", dir=scratch_folder()) as name:
-        day = _Day(Path(name), seed, Needs.found(), outcome)
+    with scratch.folder("kerb-day-", scratch.memory()) as folder:
+        day = _Day(folder, seed, Needs.found(), outcome)
         asyncio.run(day.live(budget))
     return outcome

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from kerb_sim.broker import find_mosquitto
 from kerb_sim.street import Street
 
 from kerb_tools.demo.run import Demo
+from kerb_tools.faults import scratch
 from kerb_tools.faults.errors import FaultsError
 from kerb_tools.faults.outcome import Outcome
 from kerb_tools.interpreter import InterpreterError, find
@@ -178,19 +177,22 @@ def run(
     settled: called when all has ended, before the checker looks; end: before the directory goes.
     """
     work.mkdir(parents=True, exist_ok=True)
-    run_dir = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=work)).resolve()
-    try:
-        asyncio.run(rig_of(run_dir).run())
-        settled(run_dir)
-        _judged(judge(run_dir), outcome)
-    except RuntimeError as error:
-        outcome.fault(f"the street did not get through: {error}")
-    finally:
-        end()
-    if outcome.broken:
+    with scratch.folder(f"{name}-", work) as run_dir:
+        try:
+            asyncio.run(rig_of(run_dir).run())
+            settled(run_dir)
+            _judged(judge(run_dir), outcome)
+        except RuntimeError as error:
+            outcome.fault(f"the street did not get through: {error}")
+        except Exception:
+            scratch.keep(run_dir)
+            raise
+        finally:
+            end()
+        if not outcome.broken:
+            return None
+        scratch.keep(run_dir)
         return run_dir
-    shutil.rmtree(run_dir)
-    return None
 
 
 def _judged(verdict: Verdict, outcome: Outcome) -> None:

@@ -14,14 +14,14 @@ import asyncio
 import hashlib
 import random
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerb_tools.faults import scripted
+from kerb_tools.faults import scratch, scripted
 from kerb_tools.faults.cuts import Cut, cuts
 from kerb_tools.faults.disk import Disk
+from kerb_tools.faults.inline import InlineLoop
 from kerb_tools.faults.judge import Judge, Sight, broken
 from kerb_tools.faults.library.build import build
 from kerb_tools.faults.marks import Promise, follow, marks_in, next_fingerprints
@@ -109,12 +109,6 @@ class _Opener:
             self._found.fault(f"{where}: {'; '.join(faults[:3])}")
 
 
-def scratch_folder() -> Path | None:
-    """Return memory to put states in, where there is any."""
-    shared = Path("/dev/shm")
-    return shared if shared.is_dir() else None
-
-
 @dataclass(frozen=True)
 class _Round:
     """Lives on one disk: how many, and which part of the budget their states get."""
@@ -141,8 +135,7 @@ async def _job(seed: int, budget: int, work: Path) -> Outcome:
     library = build(work)
     found = Outcome()
     rng = random.Random(f"base/{seed}")
-    with tempfile.TemporaryDirectory(prefix="kerb-cuts-", dir=scratch_folder()) as name:
-        folder = Path(name)
+    with scratch.folder("kerb-cuts-", scratch.memory()) as folder:
         base: dict[str, bytes] = {}
         for number, one in enumerate(_rounds(seed)):
             if one.damaged:
@@ -192,4 +185,5 @@ async def _cut_everywhere(
 
 def job(seed: int, budget: int, work: Path) -> Outcome:
     """Run one seed's job."""
-    return asyncio.run(_job(seed, budget, work))
+    with asyncio.Runner(loop_factory=InlineLoop) as runner:
+        return runner.run(_job(seed, budget, work))

@@ -17,6 +17,8 @@ import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from kerb_tools.faults import scratch
+
 _SUBREAPER = 36  # prctl(2), PR_SET_CHILD_SUBREAPER: orphans become ours, not init's
 _PPID_FIELD = 1  # of /proc/PID/stat behind the name in brackets: state, ppid
 _STATE_FIELD = 0
@@ -48,6 +50,7 @@ def _watch(end: Connection, main: int) -> None:
     while found := descendants(os.getpid()):
         for pid in found:
             _kill(pid)
+    scratch.remove_all()
     os._exit(1)
 
 
