@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mutant_tables.mutant import Mutant
-from mutant_tables.places import COMMANDS, GROUP, REGRESSIONS, STREET
+from mutant_tables.places import COMMANDS, GROUP_COMMANDS, REGRESSIONS, STREET
 
 # fmt: off
 MUTANTS = [
@@ -30,9 +30,9 @@ MUTANTS = [
            f"{COMMANDS}::test_a_fade_that_an_old_release_stored_as_null_is_the_usual_one"),
     Mutant("an unowned command outlives itself", "gateway/kerb_gateway/groupcommands.py",
            "mine.append((message, now_ms >= until_ms))", "mine.append((message, False))",
-           "gateway/tests/test_group.py"),
+           GROUP_COMMANDS),
     Mutant("a command of another gateway is answered", "gateway/kerb_gateway/groupcommands.py",
-           "return place != ELSEWHERE", "return True", GROUP),
+           "return place != ELSEWHERE", "return True", GROUP_COMMANDS),
     Mutant("what is about to be sent is superseded", "gateway/kerb_gateway/commands.py",
            "one.node is node and not one.sent]", "one.node is node]",
            f"{COMMANDS}::test_what_is_about_to_be_sent_is_not_superseded"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mutant_tables.mutant import Mutant
-from mutant_tables.places import GROUP, GUARD, NODES_MQTT, STREET, TIMEKEEPER
+from mutant_tables.places import GUARD, NODES_MQTT, OWNERSHIP, STREET, TIMEKEEPER
 
 TAIL = "test_a_node_that_sends_is_not_silent_and_a_recording_is_no_contact"
 
@@ -15,7 +15,7 @@ MUTANTS = [
            "tools/tests/test_ble_link.py::test_a_peer_that_is_no_node_of_ours_leaves_no_connection_behind"),
     Mutant("who has lost a node calls it once more", "gateway/kerb_gateway/backfill.py",
            "if not self._owned(node.node_id) or (", "if (",
-           f"{GROUP}::test_who_loses_a_node_between_two_tries_calls_it_no_more"),
+           f"{OWNERSHIP}::test_who_loses_a_node_between_two_tries_calls_it_no_more"),
     Mutant("ack before commit", "gateway/kerb_gateway/backfill.py",
            "        await self._ingest.commit()\n        await self._acknowledge",
            "        await self._acknowledge",
@@ -79,7 +79,7 @@ MUTANTS = [
     Mutant("who is not the owner connects", "gateway/kerb_gateway/backfill.py",
            "        if not self._owned(node.node_id):\n            return False",
            "        if False:\n            return False",
-           f"{GROUP}::test_only_the_owner_connects"),
+           f"{OWNERSHIP}::test_only_the_owner_connects"),
     Mutant("an ended epoch is forgotten", "gateway/kerb_gateway/backfill.py",
            "for ended in self._ingest.ended(readings):", "for ended in []:",
            "gateway/tests/test_backfill.py"
