@@ -42,7 +42,7 @@ def test_a_dense_day_takes_every_branch_and_nothing_is_found() -> None:
     assert finding is None, "\n".join([*one.trace.tail(), str(finding)])
     assert one.houses[0].lives > 10
     assert one.houses[0].judge.restores > 0
-    assert one.houses[0].judge.arrived_rows > 2000
+    assert one.houses[0].judge.arrivals.arrived_rows > 2000
     missed = [name for name in BRANCHES if name not in one.coverage.taken]
     assert missed == []
     assert set(one.coverage.taken) <= set(BRANCHES)
@@ -55,7 +55,7 @@ def test_gateways_of_a_group_take_over_from_each_other_and_nothing_is_found() ->
     finding = one.run()
     assert finding is None, "\n".join([*one.trace.tail(), str(finding)])
     assert one.owners.takeovers > 10
-    assert all(house.judge.arrived_rows > 1000 for house in one.houses)
+    assert all(house.judge.arrivals.arrived_rows > 1000 for house in one.houses)
 
 
 def test_the_same_seed_is_the_same_run_whatever_the_hash_seed_is() -> None:

@@ -1,4 +1,4 @@
-"""What became of each number of a stream at one gateway, and what one transaction has brought.
+"""What became of each number of each stream at one gateway, and what one transaction has brought.
 
 Rule: flags are only ever added, but for what a restored gateway has forgotten.
 """
@@ -9,7 +9,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerb_tools.simulate.truth import Measured
+from kerb_tools.simulate.truth import Measured, Truth
 
 STORED, LOST, ARRIVED = 1, 2, 4
 SAID = 8  # its loss record is upstream, or a dead letter that a person is told of
@@ -50,6 +50,52 @@ class Book:
         if seq >= len(self.flags):
             self.flags.extend(bytes(seq + 1024 - len(self.flags)))
         self.flags[seq] |= flag
+
+
+Pages = dict[tuple[str, int], tuple[bytes, int, float, int]]  # of each book, for a backup
+
+
+class Books:
+    """The books of all streams at one gateway, by node and epoch."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._books: dict[tuple[str, int], Book] = {}
+
+    def of(self, node: str, epoch: int) -> Book:
+        """Return a stream's book, a new one if there was none."""
+        book = self._books.get((node, epoch))
+        if book is None:
+            book = self._books[(node, epoch)] = Book(node, epoch, self._truth.of(node, epoch))
+        return book
+
+    def top_seq(self, node: str, epoch: int) -> int:
+        """Return the highest number that is stored or declared lost."""
+        book = self._books.get((node, epoch))
+        return 0 if book is None else book.top_seq
+
+    def is_upstream(self, node: str, epoch: int, seq: int) -> bool:
+        """Tell whether upstream has a number from here, or the record that it is lost."""
+        book = self._books.get((node, epoch))
+        return book is not None and bool(book.of(seq) & UPSTREAM)
+
+    def remember(self) -> Pages:
+        """Return what a backup of now will know."""
+        return {
+            key: (bytes(book.flags), book.top_seq, book.top_s, book.settled_seq)
+            for key, book in self._books.items()
+        }
+
+    def restored(self, pages: Pages) -> None:
+        """The gateway knows what it knew then; what has arrived has arrived."""
+        for key, book in self._books.items():
+            flags, top_seq, top_s, settled_seq = pages.get(key, (b"", 0, 0.0, 0))
+            arrived = bytearray(flag & UPSTREAM for flag in book.flags)
+            for seq, flag in enumerate(flags):
+                arrived[seq] |= flag
+            book.heard_seq = max(book.heard_seq, book.top_seq)
+            book.flags, book.top_seq = arrived, top_seq
+            book.top_s, book.settled_seq = top_s, settled_seq
 
 
 @dataclass

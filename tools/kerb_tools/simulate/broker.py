@@ -56,12 +56,12 @@ class Broker:
     def take(self, house: House, topic: str, payload: bytes) -> int:
         """Take a message or refuse it; returns the reason code of its PUBACK."""
         street = self._street
-        if not street.calm and not house.judge.has_arrived(topic, payload):
+        if not street.calm and not house.judge.arrivals.has_arrived(topic, payload):
             refusal = self._refusal(topic) or self._puts_off(topic, payload)
             if refusal:
                 street.trace.note(f"refused {refusal:02x} {topic}")
                 return refusal
-        house.judge.delivered(topic, payload)
+        house.judge.arrivals.delivered(topic, payload)
         quiet = not street.calm and self._random.random() < street.odds.no_subscriber
         return _NO_SUBSCRIBER if quiet else 0
 

@@ -104,8 +104,8 @@ def _counts(house: House) -> Counter[str]:
     mine = [one for one in nodes if one.role == "bin" or one in house.bus.units.values()]
     counts = Counter(
         readings=sum(house.street.truth.of_node(one.node_id) for one in mine),
-        arrived=judge.arrived_rows,
-        arrived_again=judge.repeated_rows,
+        arrived=judge.arrivals.arrived_rows,
+        arrived_again=judge.arrivals.repeated_rows,
         declared_lost=judge.lost_rows,
         lives=house.lives,
     )

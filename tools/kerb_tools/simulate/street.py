@@ -143,7 +143,7 @@ class Street:
 
     def settled(self, node: str, epoch: int, seq: int) -> bool:
         """Tell whether a number has arrived from any gateway or is declared lost by one."""
-        return any(house.judge.settled(node, epoch, seq) for house in self.houses)
+        return any(house.judge.books.is_upstream(node, epoch, seq) for house in self.houses)
 
     @property
     def left_s(self) -> float:

@@ -93,7 +93,9 @@ class TailBook:
 
     def advert(self, house: House, node_id: str, epoch: int, seq: int) -> None:
         """A true advert was heard; one of a number that is stored is no sign of life."""
-        self._spoke(house, node_id, epoch, seq, lives=seq > house.judge.top_seq(node_id, epoch))
+        self._spoke(
+            house, node_id, epoch, seq, lives=seq > house.judge.books.top_seq(node_id, epoch)
+        )
 
     def answer(self, house: House, node_id: str, log: NodeLog) -> None:
         """A node has answered."""
