@@ -32,15 +32,15 @@ _HOST_MAX_BYTES = 253  # RFC 1035, 3.1, without the lengths of the first label a
 # What lies beside the database under its name, and must stay there.
 _STORE_ENDS = ("", "-wal", "-shm", "-journal", ".lock", ".ballast", ".suspect", ".restoring")
 
-_SEGMENT = r"^[A-Za-z0-9_-]{1,64}$"
+SEGMENT = r"^[A-Za-z0-9_-]{1,64}$"
 _NODE_ID = r"^[0-9a-f]{12}$"
 # What a pattern asks for, in words.
 _IN_WORDS = {
-    _SEGMENT: "1 to 64 letters, digits, - and _ (it becomes a part of topics)",
+    SEGMENT: "1 to 64 letters, digits, - and _ (it becomes a part of topics)",
     _NODE_ID: "12 hex digits in small letters, such as a4cf12a50000 (esptool read-mac shows them)",
 }
 
-Segment = Annotated[str, Field(pattern=_SEGMENT)]
+Segment = Annotated[str, Field(pattern=SEGMENT)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -358,6 +358,10 @@ def _cross_checks(table: dict[str, Any]) -> list[str]:
             if node.get("bus") not in names:
                 mistakes.append(f"{where}.bus = {node.get('bus')!r}: no [[bus]] has that name")
             units[(repr(node.get("bus")), repr(node.get("unit")))] += 1
+        if node.get("role") == "lamp" and node.get("link", "ble") == "ble":
+            mistakes.append(
+                f"{where}.link: a lamp is on a bus; it needs link = 'modbus', bus and unit"
+            )
         if node.get("link") == "mqtt" and not _enabled(table.get("nodes_mqtt")):
             mistakes.append(f"{where}.link = 'mqtt': needs [nodes_mqtt] with enabled = true")
         mistakes.extend(_container(where, node.get("geometry")))

@@ -197,6 +197,19 @@ def test_a_missing_file_is_said(tmp_path: Path, name: str) -> None:
         config.load(tmp_path / "no" / name)
 
 
+@pytest.mark.parametrize("link", ['link = "modbus"\n', 'link = "ble"\n', ""])
+def test_a_lamp_that_no_bus_polls_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    monkeypatch.setenv("KEY_ONE", "00112233445566778899aabbccddeeff")
+    path = write(tmp_path, GOOD.replace('link = "modbus"\n', link))
+    if "modbus" in link:
+        config.load(path)
+        return
+    with pytest.raises(ConfigError, match=r"nodes\.0\.link: a lamp is on a bus"):
+        config.load(path)
+
+
 def test_two_buses_share_neither_name_nor_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

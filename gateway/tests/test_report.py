@@ -104,7 +104,7 @@ def test_mistakes_get_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (status, "not a gateway's database" in out) == (2, True)
     (tmp_path / "gateway.sqlite").unlink()
     asyncio.run(story(tmp_path / "gateway.sqlite"))
-    status, out = run(capsys, str(tmp_path), "--node", "nobody")
+    status, out = run(capsys, str(tmp_path), "--node", "FF:FF:FF:FF:FF:FF")
     assert (status, "no such node" in out) == (2, True)
 
 
@@ -138,6 +138,16 @@ def test_since_goes_by_the_clock_that_never_jumps(tmp_path: Path) -> None:
         since = report.losses(connection, None, 1800000020001)
         assert [row.wall_quality for row in since] == ["none"]  # of unknown time: never left out
         assert len(report.losses(connection, None, 1800000020000)) == 2
+
+
+@pytest.mark.parametrize("text", ["nobody", "a4cf12\udcff00001", ""])
+def test_what_can_be_no_node_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        losses.main([str(tmp_path), "--node", text])
+    assert ended.value.code == 2
+    assert "12 hex digits, such as a4cf12a50000" in capsys.readouterr().err
 
 
 def test_since_takes_spans_and_times() -> None:

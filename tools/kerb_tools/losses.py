@@ -45,6 +45,14 @@ def since_wall_ms(text: str, now_s: float) -> int:
         ) from None
 
 
+def _node_id(text: str) -> str:
+    """Return a node's name as the database has it; argparse's error if it can be none."""
+    node_id = text.lower().replace(":", "")
+    if not re.fullmatch("[0-9a-f]{12}", node_id):
+        raise argparse.ArgumentTypeError(f"{text!r}: 12 hex digits, such as a4cf12a50000")
+    return node_id
+
+
 def main(arguments: list[str]) -> int:
     """Run the command; return its exit status."""
     parser = parser_of(
@@ -54,7 +62,7 @@ def main(arguments: list[str]) -> int:
         "kerb losses run/20261124-225014 --node a4cf12a50000 --since 2d --json",
     )
     parser.add_argument("database", type=Path, help="the gateway's SQLite file, or a run's folder")
-    parser.add_argument("--node", metavar="ID", help="only this node")
+    parser.add_argument("--node", metavar="ID", type=_node_id, help="only this node")
     parser.add_argument(
         "--since",
         metavar="T",

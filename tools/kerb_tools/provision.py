@@ -14,6 +14,7 @@ import re
 import sys
 from pathlib import Path
 
+from kerb_gateway.config import SEGMENT
 from kerb_wire import provisioning
 from kerb_wire.errors import LocalFault
 from kerb_wire.settings import SETTINGS, complaint, log_complaint
@@ -130,6 +131,8 @@ def main(arguments: list[str]) -> int:
             raise Mistake(f"--node-id {options.node_id}: 12 hex digits, such as a4cf12a50000")
         if options.role == "lamp" and not 1 <= options.unit <= 247:
             raise Mistake(f"--unit {options.unit}: a lamp needs a unit from 1 to 247")
+        if options.bus is not None and not re.fullmatch(SEGMENT, options.bus):
+            raise Mistake(f"--bus {options.bus!r}: 1 to 64 letters, digits, - and _")
         folder = write_node(
             options.out, node_id, options.role, options.site, options.unit, _settings(options.set)
         )

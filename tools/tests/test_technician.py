@@ -47,6 +47,7 @@ def test_provision_makes_the_blob_and_the_key(
         ["--role", "bin", "--set", "wake_intervall_ms=900000"],
         ["--role", "bin", "--set", "log_segments=64", "--set", "log_rows=1024"],
         ["--role", "bin", "--site", "x" * 30],
+        ["--role", "lamp", "--unit", "9", "--bus", 'a"\nb'],
     ],
 )
 def test_provision_names_the_mistake(
