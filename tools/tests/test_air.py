@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,23 @@ def test_a_client_that_left_no_longer_scans(tell: Callable[..., None]) -> None:
         assert not [path for path in world.bluez.tree.objects if OTHER[-2:] in path]
 
     tell(story)
+
+
+def test_calls_that_a_dying_daemon_has_not_read_get_no_answer(
+    tell: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer to the second of them would go to a socket that the first one's has closed."""
+
+    async def story(world: World) -> None:
+        client = await world.client()
+        for _ in range(5):
+            client.bus.send(Message("org.bluez", HCI0, ADAPTER, "StartDiscovery"))
+        time.sleep(SETTLE_S)  # noqa: ASYNC251  the bus hands them on; nobody here may read them
+        await world.bluez.stop()
+        await asyncio.sleep(SETTLE_S)
+
+    tell(story)
+    assert caplog.text == ""
 
 
 def test_a_device_not_heard_is_forgotten_and_heard_anew(tell: Callable[..., None]) -> None:

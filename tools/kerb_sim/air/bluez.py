@@ -154,7 +154,7 @@ class Bluez:
 
     def _handle(self, message: Message) -> Message | bool | None:
         if self._bus is None:
-            return None
+            return True  # it has died: an answer would go to a closed socket
         if message.message_type == MessageType.SIGNAL:
             if message.sender != self._bus.unique_name:
                 self._signalled(message)
