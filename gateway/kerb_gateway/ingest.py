@@ -243,6 +243,8 @@ class Ingest:
     def _contact(self, stream: Stream, boottime_ms: int) -> None:
         """The node itself was heard: a number that is new, or an answer to us."""
         stream.contact_ms = boottime_ms
+        if stream.silence_noted:
+            self._ledger.end_silence(stream)
         if stream.tail_no is not None:
             self._ledger.close_tail(stream)
 

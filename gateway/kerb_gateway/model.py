@@ -87,6 +87,7 @@ class Stream:
     recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
     written_gaps: tuple[tuple[int, int], ...] = ()
     contact_ms: int | None = None  # boottime of the last contact of this process
+    silence_noted: bool = False  # the database holds for how long it was not heard
     tail_no: int | None = None  # the loss_no of the open-ended loss that stands
     tail_seq: int = 0  # its first number
     backlog: int | None = None  # unacknowledged records, as the node's last advert said

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from operator import itemgetter
 from typing import Any
 
@@ -59,7 +59,7 @@ class Tails:
         self._limit_s = silent_after_s
         self._began_ms = clock.boottime_ms()
         self._before_s: dict[int, float] = {}  # stream_no -> silence before this process
-        self._noted: dict[int, int] = {}
+        self._noted = False  # the database holds silences
 
     async def begin(self) -> None:
         """Go on with the silences that an earlier process knew; say what is open of retired nodes.
@@ -67,8 +67,8 @@ class Tails:
         Nobody waits for the COMMIT: a gateway must also start on a full disk.
         """
         rows = await self._store.query("select stream_no, silent_s from silences")
-        self._noted = {stream_no: silent_s for stream_no, silent_s in rows}
         self._before_s = {stream_no: float(silent_s) for stream_no, silent_s in rows}
+        self._mark(self._before_s)
         await self._retire()
         await self._say_gaps()
 
@@ -134,12 +134,18 @@ class Tails:
         """Let the next commit store the silences that are worth it."""
         silences = {stream.stream_no: int(self.silent_s(stream)) for stream in self._watched()}
         silences = {no: silent_s for no, silent_s in silences.items() if silent_s >= _SHORT_S}
-        if silences == self._noted:
+        if not silences and not self._noted:
             return
-        self._noted = silences
+        self._mark(silences)
         self._ledger.add(("delete from silences", []))
         rows = [[stream_no, silent_s] for stream_no, silent_s in silences.items()]
         self._ledger.add(Many("insert into silences (stream_no, silent_s) values (?,?)", rows))
+
+    def _mark(self, silences: Collection[int]) -> None:
+        """Remember which streams' silences the database holds."""
+        self._noted = bool(silences)
+        for stream in self._ledger.streams.values():
+            stream.silence_noted = stream.stream_no in silences
 
     async def _retire(self) -> None:
         """Say the tails of nodes that are in the database and no more in the configuration."""

@@ -98,6 +98,31 @@ def test_a_poll_that_brings_nothing_ends_a_tail_without_numbers(tmp_path: Path) 
     asyncio.run(story())
 
 
+def test_a_silence_that_is_over_is_not_counted_on_after_a_kill(tmp_path: Path) -> None:
+    """The node was heard and that is stored; the process is killed before it notes silences."""
+
+    async def story() -> None:
+        path = tmp_path / "g.sqlite"
+        watch = await Watch.open(path, HandClock(1000))
+        watch.tails._limit_s = 6 * 3600.0
+        await watch.parts.stream()
+        watch.hear(lambda: heard(1))
+        await watch.later(5 * 3600)
+        watch.tails.note()
+        assert watch.hear(lambda: heard(2)) == "accepted"
+        await watch.parts.ingest.commit()
+        await watch.parts.store.close()
+        watch = await Watch.open(path, HandClock(5))
+        watch.tails._limit_s = 6 * 3600.0
+        await watch.later(6 * 3600 - 1)
+        assert await watch.events() == []
+        await watch.later(1)
+        assert await watch.events() == [("loss", 3, None)]
+        await watch.close()
+
+    asyncio.run(story())
+
+
 def test_silence_outlives_restarts_and_so_does_a_tail(tmp_path: Path) -> None:
     """The machine boots anew, too: its clock begins at nothing."""
 

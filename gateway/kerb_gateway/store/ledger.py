@@ -238,6 +238,11 @@ class Ledger:
         """Add an operation of another table to the batch."""
         self._batch.operations.append(operation)
 
+    def end_silence(self, stream: Stream) -> None:
+        """A node is heard again: no later process may count on with a silence that is over."""
+        stream.silence_noted = False
+        self.add(("delete from silences where stream_no = ?", [stream.stream_no]))
+
     def add_result(self, node_id: str, result: dict[str, Any]) -> None:
         """Append a command result's outbox row."""
         self._send(MESSAGE, None, *self._payloads.result(node_id, result))

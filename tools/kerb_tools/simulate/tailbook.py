@@ -20,7 +20,12 @@ _LOOK_S = 3600.0
 _LATE_S = 3600.0  # after the limit: the gateway looks every ten minutes, and then commits
 _UNSTORED_S = 6000.0  # of a silence: it is noted within 70 minutes, and committed within 20
 _NOTED_S = 1800.0  # shorter silences are not stored
+_STORED_S = 1200.0  # so long a sign of life may have waited for its COMMIT
 _WORDS = 64  # of a node's newest signs of life: some hours, until a full disk has room again
+_NEWEST_EPOCH = (
+    "select epoch from streams join nodes using (node_no) where node_id = ? "
+    "order by stream_no desc limit 1"
+)
 _NEWEST = (
     "select stream_no, exists (select 1 from losses l where l.stream_no = s.stream_no "
     "and l.last_seq is null and l.closed_seq is null) from streams s join nodes n "
@@ -164,6 +169,17 @@ class TailBook:
         if (node, epoch) in standing:
             self._found(house, "a tail said twice", f"{node}/{epoch}/{first_seq}")
         standing[(node, epoch)] = first_seq
+        newest_epoch = house.disk.execute(_NEWEST_EPOCH, [node]).fetchone()[0]
+        if epoch == newest_epoch:  # of an older one it is said because a new one began
+            self._silence_said(house, node, epoch, first_seq)
+
+    def _silence_said(self, house: House, node: str, epoch: int, first_seq: int) -> None:
+        """A node was heard and that is stored: for how long can it have been silent?"""
+        since_s = self._street.timeline.now_s - house.judge.books.of(node, epoch).top_s
+        limit_s = house.silent_after_s
+        if since_s + _STORED_S < limit_s and not self._was_full(house, limit_s):
+            name = f"{node}/{epoch}/{first_seq}"
+            self._found(house, "a tail said too early", name, f"stored {since_s:.0f} s before")
 
     def taken_back(self, house: House, message: dict[str, Any]) -> None:
         """A tail's end is committed: its range is what the node's word has shown."""
