@@ -97,8 +97,9 @@ class BusClient:
             device_id, "control", lambda: Answer(registers=lamp.control(values)[:read_count])
         )
         block = registers.unpack(registers.CONTROL, values)
-        if answer.registers[0] == block["echo"]:
-            self._bus.house.judge.commands.answered(block["new_command_no"])
+        if block["new_command_no"] and answer.registers[0] == block["echo"]:
+            status = registers.unpack(registers.STATUS, answer.registers[1:])
+            self._bus.house.judge.commands.answered(block["new_command_no"], status)
         return answer
 
     async def read_file_record(self, *, device_id: int, records: list[Any]) -> Answer:

@@ -3,7 +3,8 @@
 Rule: what a command is, whom it is for and how long it lives, is known from who published it and
 from when it came to the gateway, never from the gateway's rows. A result may say "applied" only if
 the lamp's own log says so, and a lamp may apply nothing that has another result already, or whose
-life is over; every other result must have its reason.
+life is over; every other result must have its reason. What a result adds is the lamp's word, or
+the gateway's where the lamp has said none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kerb_gateway.uplink.mqtt import Incoming
+from kerb_wire.words import OUTCOMES, REASONS
 
 if TYPE_CHECKING:
     from kerb_tools.simulate.house import House
@@ -42,6 +44,7 @@ class Asked:
     restored: bool = False  # open when a backup came back
     at_lamp: str = "none"
     answered_in: int = 0  # the process that was given the lamp's word
+    words: set[tuple[str, int, str]] = field(default_factory=set)  # outcome, level, reason
     result: str | None = None
 
 
@@ -142,10 +145,15 @@ class CommandBook:
         if outcome == "expired" and lived_ms < -_SECOND_MS:
             self._found("expired within its life", name, f"{-lived_ms} ms are left")
 
-    def answered(self, number: int) -> None:
+    def answered(self, number: int, status: dict[str, int]) -> None:
         """The gateway was given the lamp's word on a number, whole and in time."""
-        if number in self._ids:
-            self._asked[self._ids[number]].answered_in = self._house.lives
+        asked = self._asked.get(self._ids.get(number, ""))
+        if asked is None:
+            return
+        asked.answered_in = self._house.lives
+        if status["command_no"] == number:
+            outcome, reason = OUTCOMES[status["command_outcome"]], REASONS[status["reason"]]
+            asked.words.add((outcome, status["target_level_pct"], reason))
 
     # --- the result ---
 
@@ -162,7 +170,7 @@ class CommandBook:
         if asked.result is not None:
             self._found("a second result", command_id, f"{asked.result}, {result}")
         asked.result = result
-        why = self._wrong(asked, message)
+        why = self._wrong(asked, message) or self._unsaid(asked, message)
         if why:
             self._found("a false result", command_id, f"{result}, but {why}")
 
@@ -196,6 +204,20 @@ class CommandBook:
         if result == "unreachable" and asked.answered_in == self._house.lives:
             return "the lamp has answered"
         return ""
+
+    def _unsaid(self, asked: Asked, message: dict[str, Any]) -> str:
+        """Return which words of a result nobody has said, the lamp or the gateway, or ""."""
+        result, detail = message["result"], message.get("detail")
+        word = (result, message.get("level_pct"), message.get("reason"))
+        if detail is None:
+            return "" if word in asked.words else f"the lamp has never said {word}"
+        if result == "applied" or word[1:] != (None, None):
+            return f"its detail is {detail!r} beside {word}"
+        if result == "superseded":
+            other = self._asked.get(detail.removeprefix("by "), asked)
+            newer = other is not asked and other.node == asked.node
+            return "" if newer else f"{detail!r} is no newer one"
+        return "" if detail else "it has no detail"
 
     def finish(self) -> None:
         """Every command has its result."""
