@@ -99,10 +99,12 @@ class Decoder:
         payloads: list[bytes] = []
         data = bytes(data)
         begin = 0
-        while (end := data.find(b"\x00", begin)) >= 0:
+        end = data.find(b"\x00")
+        while end >= 0:
             self._keep(data, begin, end)
             self._close(payloads)
             begin = end + 1
+            end = data.find(b"\x00", begin)
         self._keep(data, begin, len(data))
         return payloads
 
