@@ -23,27 +23,24 @@ _STUFFED_MAX_BYTES = (
 def stuff(data: bytes) -> bytes:
     """Return `data` without zero bytes (COBS), the closing zero not included."""
     out = bytearray()
-    pieces = data.split(b"\x00")
-    last = pieces.pop()
-    for piece in pieces:
-        while len(piece) >= _BLOCK_MAX_BYTES:
-            piece = _full_block(out, piece)
-        _block(out, piece)
-    while len(last) > _BLOCK_MAX_BYTES:
-        last = _full_block(out, last)
-    _block(out, last)
-    return bytes(out)
+    begin = 0
+    while True:
+        zero = data.find(b"\x00", begin)
+        end = len(data) if zero < 0 else zero
+        # A full block stands for no zero: one that a zero follows needs an empty block behind it.
+        most = _BLOCK_MAX_BYTES if zero < 0 else _BLOCK_MAX_BYTES - 1
+        while end - begin > most:
+            _add_block(out, data[begin : begin + _BLOCK_MAX_BYTES])
+            begin += _BLOCK_MAX_BYTES
+        _add_block(out, data[begin:end])
+        if zero < 0:
+            return bytes(out)
+        begin = zero + 1
 
 
-def _full_block(out: bytearray, piece: bytes) -> bytes:
-    """Add a block behind which no zero stands; returns what is left."""
-    _block(out, piece[:_BLOCK_MAX_BYTES])
-    return piece[_BLOCK_MAX_BYTES:]
-
-
-def _block(out: bytearray, piece: bytes) -> None:
-    out.append(len(piece) + 1)
-    out.extend(piece)
+def _add_block(out: bytearray, block: bytes) -> None:
+    out.append(len(block) + 1)
+    out.extend(block)
 
 
 def unstuff(data: bytes) -> bytes:
