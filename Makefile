@@ -36,7 +36,7 @@ test: $(STAMP) ## everything that a change must pass
 mutants: $(STAMP) ## break each mechanism on purpose and expect its test to fail
 	@$(PY) tools/mutants.py
 
-faults: $(STAMP) ## power cuts, kills and disturbances on real parts, < 60 minutes; goes on where it stopped
+faults: $(STAMP) ## power cuts, kills, disturbances, simulated years: 1 to 2 hours; goes on where it stopped
 	@$(VENV)/bin/kerb faults plan faults $(FAULTS)
 
 campaign: $(STAMP) ## the same overnight, three and more times as much; goes on where it stopped

@@ -189,8 +189,10 @@ class Street:
     def _everything_settled(self) -> None:
         """Over all gateways every number of each node has arrived or is declared lost.
 
-        Of an epoch that has ended: every number up to the last one that a gateway knew of. Of a
-        bin that is gone, what lies in gaps stays open, and its tail covers the rest.
+        Of an epoch that has ended: every number up to the last one that a gateway knew of. In a
+        group its end may be known to one that does not own the node: its gaps stay open while it
+        does not, and the tail that the owner has said covers them upstream. Of a bin that is gone,
+        what lies in gaps stays open, and its tail covers the rest.
         """
         last_seqs = {
             (node_id, node.log.epoch): node.log.last_seq for node_id, node in self.nodes.items()
@@ -201,7 +203,11 @@ class Street:
         for (node_id, epoch), last_seq in last_seqs.items():
             if node_id in self.departures.gone:
                 continue
+            ended = epoch != self.nodes[node_id].log.epoch
+            tail_seq = self.tailbook.first_seq(node_id, epoch) if ended else None
             for seq in range(1, last_seq + 1):
+                if tail_seq is not None and seq >= tail_seq:
+                    break
                 if not self.settled(node_id, epoch, seq):
                     name = f"{node_id}/{epoch}/{seq}"
                     self.houses[0].judge.found("neither arrived nor declared", name)

@@ -198,6 +198,11 @@ class TailBook:
         if (epoch, last_seq) not in words and not (on_bus and last_seq == first_seq - 1):
             self._found(house, "a tail ends where no word did", name, f"at {last_seq}")
 
+    def first_seq(self, node: str, epoch: int) -> int | None:
+        """Return where the longest tail begins that any gateway has said and not taken back."""
+        tails = [standing.get((node, epoch)) for standing in self._standing.values()]
+        return min((first_seq for first_seq in tails if first_seq is not None), default=None)
+
     def arrived(self, house: House, message: dict[str, Any]) -> None:
         """A loss record, or one that takes it back, has come upstream."""
         of = message["id"] if message["kind"] == "loss" else message["of"]
