@@ -184,7 +184,7 @@ def run(
             _judged(judge(run_dir), outcome)
         except RuntimeError as error:
             outcome.fault(f"the street did not get through: {error}")
-        except Exception:
+        except Exception:  # a mistake in the campaign itself: what it was at must stay
             scratch.keep(run_dir)
             raise
         finally:
