@@ -128,8 +128,7 @@ def _endless(data: bytes) -> object:
     while True:
         try:
             number += len(data)
-        # As broad as a target's own may be: not even that may swallow the guard's alarm.
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  # broad as a target's own: the alarm gets through that
             number = 0
 
 
