@@ -158,12 +158,17 @@ class Commands:
         except asyncio.QueueFull:
             self._ledger.count("command left with the broker")
 
+    @property
+    def _is_carrying(self) -> bool:
+        """Tell whether anything waits for its time or its owner; else only a message brings work."""
+        return bool(self._open or self._of_group)
+
     async def run(self) -> None:
         """Store what comes and carry what is open, for ever."""
         while True:
             # Not wait_for: in Python 3.11 it forgets a cancel that comes together with a message.
             try:
-                async with asyncio.timeout(_TICK_S):
+                async with asyncio.timeout(_TICK_S if self._is_carrying else None):
                     message, ack, came_ms = await self._queue.get()
                 await self._accept(message, came_ms)
                 ack(message)

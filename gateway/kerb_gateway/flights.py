@@ -28,7 +28,7 @@ class Flights:
     """The messages without their PUBACK, in the order in which they were sent."""
 
     def __init__(self, puback_s: float = PUBACK_S) -> None:
-        self._puback_s = puback_s
+        self.puback_s = puback_s
         self._by_mid: dict[int, Flight] = {}
         self._sent = 0
         self._watched: Flight | None = None
@@ -71,7 +71,7 @@ class Flights:
         oldest = self.oldest if connected else None
         if oldest is not self._watched:
             self._watched, self._watched_since_s = oldest, now_s
-        if oldest is None or now_s - self._watched_since_s < self._puback_s:
+        if oldest is None or now_s - self._watched_since_s < self.puback_s:
             return None
         self._watched_since_s = now_s
         return oldest

@@ -34,6 +34,9 @@ class GroupCommands:
         self._count, self._log = count, log
         self._held: list[tuple[int, str, Any]] = []
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def is_mine(self, node_id: str, message: Any, until_ms: int) -> bool:
         """Tell whether to take a message now; one of a node without an owner is held."""
         bus = self._has_bus(node_id)

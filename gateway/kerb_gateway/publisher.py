@@ -30,7 +30,10 @@ from kerb_gateway.uplink.refusals import (
 from kerb_gateway.uplink.sizes import TOO_LARGE, batch_bytes, packet_bytes
 
 _PAUSE_S = 0.5
-_LOOK_S = 0.25
+_IDLE_S = 10.0  # with nothing to do; a commit, or what comes back, ends it at once
+_LOOK_S = 5.0
+_PACE_S = 0.25  # between two marks, or two burials: each is a transaction
+_LOOKS_A_PUBACK = 8
 _READ_ROWS = 1024
 _BACKLOG_ROWS = 128  # with so many more waiting, readings travel together
 # Unacknowledged payloads; paho holds each up to twice. At 200 ms to the broker it is 5 MB/s.
@@ -69,6 +72,16 @@ class Broker(Protocol):
 def join(payloads: list[bytes]) -> bytes:
     """Return JSON objects as one JSON array."""
     return b"[" + b",".join(payloads) + b"]"
+
+
+async def _within(timeout_s: float, event: asyncio.Event) -> None:
+    """Wait for an event, but no longer."""
+    # Not wait_for: in Python 3.11 it forgets a cancel that comes together with the event.
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 class Publisher:
@@ -113,6 +126,7 @@ class Publisher:
         self._refused: Refused = []
         self._burying = asyncio.Lock()  # two would end rows that neither has kept
         self._freed = asyncio.Event()
+        self._to_keep = asyncio.Event()  # refused rows, or a mark that is far behind
         self.lent = 0  # of the broker's room, to a replay
         self.delivered = 0
         self.unheard = 0
@@ -138,6 +152,7 @@ class Publisher:
 
     def _again(self, rows: list[Outgoing]) -> None:
         """Let rows go out once more, in their order whatever came back first."""
+        self._committed.set()  # who waits for rows has some
         self._ready = deque(sorted([*rows, *self._ready], key=lambda row: row.outbox_no))
 
     def _held(self, rows: list[Outgoing]) -> None:
@@ -161,6 +176,7 @@ class Publisher:
     def _refuse(self, row: Outgoing, reason: str) -> None:
         self._alone.discard(row.outbox_no)
         self._refused.append((row, reason))
+        self._to_keep.set()
         self._log("message refused", outbox_no=row.outbox_no, topic=row.topic, reason=reason)
 
     def _delivered(self, rows: list[Outgoing], reason: int) -> None:
@@ -173,6 +189,8 @@ class Publisher:
         for row in rows:
             self._alone.discard(row.outbox_no)
             self._outbox.ended(row.outbox_no)
+        if self._outbox.unmarked >= MARK_ROWS:
+            self._to_keep.set()
 
     async def run(self) -> None:
         """Publish for ever; what ends one part of it ends the whole."""
@@ -200,7 +218,7 @@ class Publisher:
             return
         room = self._room()
         if room <= 0:
-            await self._idle(self._freed)
+            await self._until_room()
             return
         if not self._ready:
             self._committed.clear()
@@ -211,7 +229,7 @@ class Publisher:
                 self._together = len(rows) > _BACKLOG_ROWS
                 self._ready.extend(rows)
             elif not self._ready:
-                await self._idle(self._committed)
+                await self._until_rows()
                 return
         while room > 0 and self._ready:
             self._send(self._next())
@@ -273,23 +291,21 @@ class Publisher:
     def _joins(self, row: Outgoing) -> bool:
         return row.reading is not None and row.outbox_no not in self._alone
 
-    async def _idle(self, event: asyncio.Event) -> None:
-        if event is self._freed:
-            self._freed.clear()
-            if self._room() > 0:
-                return
-        # Not wait_for: in Python 3.11 it forgets a cancel that comes together with the event.
-        try:
-            async with asyncio.timeout(_PAUSE_S):
-                await event.wait()
-        except TimeoutError:
-            pass
+    async def _until_room(self) -> None:
+        self._freed.clear()
+        if self._room() <= 0:
+            await _within(_PAUSE_S, self._freed)
+
+    async def _until_rows(self) -> None:
+        put_off = bool(self._later) or self._hold.probing
+        await _within(_PAUSE_S if put_off else _IDLE_S, self._committed)
 
     async def _mark_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
         carried_at = loop.time()
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await _within(min(_LOOK_S, self._mark_s), self._to_keep)
+            self._to_keep.clear()
             try:
                 await self._bury()
                 if not self._outbox.unmarked:
@@ -299,7 +315,8 @@ class Publisher:
                 ):
                     await self._outbox.write_mark()
             except StoreFull:
-                continue  # what is not marked is sent again after a restart; ingest says the rest
+                pass  # what is not marked is sent again after a restart; ingest says the rest
+            await asyncio.sleep(_PACE_S)
 
     async def _ask_for_ever(self) -> None:
         """A broker that answers pings and owes a PUBACK would hold the mark for ever.
@@ -307,8 +324,9 @@ class Publisher:
         On its own: what is refused may wait for room on the disk for hours.
         """
         loop = asyncio.get_running_loop()
+        look_s = min(_LOOK_S, self._flying.puback_s / _LOOKS_A_PUBACK)
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(look_s)
             connected = self._broker.connected.is_set()
             overdue = self._flying.overdue(loop.time(), connected=connected)
             if overdue is not None:

@@ -18,8 +18,8 @@ from mutant_tables.places import (
 # fmt: off
 MUTANTS = [
     Mutant("a full disk keeps from asking for a PUBACK", "gateway/kerb_gateway/publisher.py",
-           "            await asyncio.sleep(_LOOK_S)\n            connected",
-           "            await asyncio.sleep(_LOOK_S)\n            await self._bury()\n"
+           "            await asyncio.sleep(look_s)\n            connected",
+           "            await asyncio.sleep(look_s)\n            await self._bury()\n"
            "            connected",
            f"{OWED}::test_it_is_asked_for_while_a_full_disk_holds_up_what_was_refused"),
     Mutant("who refuses a password is taken for an old broker",
@@ -124,9 +124,9 @@ MUTANTS = [
            "        self.on_connection(True, kept)\n        self.connected.set()\n",
            "gateway/tests/test_uplink_order.py"),
     Mutant("a cancel is forgotten", "gateway/kerb_gateway/publisher.py",
-           "            async with asyncio.timeout(_PAUSE_S):\n"
-           "                await event.wait()\n",
-           "            await asyncio.wait_for(event.wait(), _PAUSE_S)\n",
+           "        async with asyncio.timeout(timeout_s):\n"
+           "            await event.wait()\n",
+           "        await asyncio.wait_for(event.wait(), timeout_s)\n",
            "gateway/tests/test_publisher.py::test_a_stop_that_meets_a_commit_is_not_forgotten"),
     Mutant("a new client in mid-life", "gateway/kerb_gateway/uplink/mqtt.py",
            "        self._may_fall_back = False\n", "",

@@ -33,6 +33,7 @@ _READS_A_POLL = 16
 _BACK_OFF_POLLS = 8  # a silent unit is asked at most this many poll intervals apart
 _SILENT_AFTER = 3  # polls in a row without a good answer
 _TICK_S = 0.02
+_LOOK_S = 0.5  # so often at least whether the port is still there
 
 # pymodbus takes any answer of the right unit; what it answers is seen by its kind.
 _ANSWERS = {
@@ -96,11 +97,17 @@ class ModbusBus:
             self._log("bus open", bus=self._part.name, port=str(self._part.port))
             while client.connected:
                 await self._poll_due()
-                await asyncio.sleep(_TICK_S)
+                await asyncio.sleep(self._until_due_s())
             raise LinkDown(f"{self._part.port}: the serial port has gone")
         finally:
             self._client = None
             client.close()
+
+    def _until_due_s(self) -> float:
+        """Return for how long nobody is to be polled, at most until the next look at the port."""
+        now = asyncio.get_running_loop().time()
+        due = min((unit.due for unit in self._units.values()), default=now + _LOOK_S)
+        return max(_TICK_S, min(_LOOK_S, due - now))
 
     async def _poll_due(self) -> None:
         loop = asyncio.get_running_loop()

@@ -33,6 +33,7 @@ from kerb_tools.simulate.coverage import Coverage
 _PAUSES: tuple[tuple[Any, str, float], ...] = (
     (publisher, "_LOOK_S", 240.0),
     (publisher, "_PAUSE_S", 600.0),
+    (publisher, "_IDLE_S", 600.0),
     (commands, "_TICK_S", 120.0),
     (modbus, "_TICK_S", 240.0),
     (replay, "_IDLE_S", 1800.0),
