@@ -14,6 +14,7 @@ from rich.console import Console
 
 _BENCHES = {
     "gateway": "one reading a message from broker to broker, beside paho, SQLite, ThingsBoard ...",
+    "ingest": "the gateway's own part of a reading's way, without MQTT",
     "burst": "20,000 adverts in a second from the emulated org.bluez, through to the PUBACK",
     "idle": "CPU and memory of a gateway with 200 nodes, with next to nothing to do",
     "drain": "how fast a backlog goes out, beside bare paho to the same broker",
