@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from kerb_gateway.model import Origin, Reading, Stream
-from kerb_gateway.store.database import Many, Operation
+from kerb_gateway.store.database import Inserts, Many, Operation
 
 _INSERT_READING = (
     f"insert into readings ({', '.join(Reading.__struct_fields__)}) "
@@ -62,9 +62,9 @@ class Batch:
         """Return what writes it."""
         operations = list(self.operations)
         if self.readings:
-            operations.append(Many(_INSERT_READING, self.readings, msgspec.structs.astuple))
+            operations.append(Inserts(_INSERT_READING, self.readings, msgspec.structs.astuple))
         if self.outbox:
-            operations.append(Many(_INSERT_OUTBOX, list(self.outbox)))
+            operations.append(Inserts(_INSERT_OUTBOX, list(self.outbox)))
         if self.touched:
             moved = [
                 [s.last_seq, s.stored, s.lost, s.elsewhere, s.stream_no]

@@ -14,6 +14,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,13 +34,45 @@ class Many:
     rows: Sequence[Any]
     bind: Callable[[Any], Sequence[Any]] | None = None
 
-    def values(self) -> Iterable[Sequence[Any]]:
-        """Return the rows as SQLite takes them; as often as it is asked for."""
-        return self.rows if self.bind is None else map(self.bind, self.rows)
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Do it, as often as asked."""
+        connection.executemany(self.statement, self._values(self.rows))
+
+    def _values(self, rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
+        return rows if self.bind is None else map(self.bind, rows)
+
+
+class Inserts(Many):
+    """An insert that ends with the values of its one row, over many rows.
+
+    Each step of a statement gives the interpreter away and waits to have it back; so many rows
+    share one.
+    """
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        whole = len(self.rows) - len(self.rows) % _ROWS_A_STATEMENT
+        if whole:
+            statement = _for_rows(self.statement, _ROWS_A_STATEMENT)
+            groups = (
+                self.rows[at : at + _ROWS_A_STATEMENT] for at in range(0, whole, _ROWS_A_STATEMENT)
+            )
+            chained = chain.from_iterable
+            connection.executemany(
+                statement, (list(chained(self._values(rows))) for rows in groups)
+            )
+        connection.executemany(self.statement, self._values(self.rows[whole:]))
+
+
+@cache
+def _for_rows(statement: str, rows: int) -> str:
+    """Return an insert of one row's values as one of many rows'."""
+    head, _, values = statement.rpartition("values ")
+    return f"{head}values {','.join([values] * rows)}"
 
 
 Operation = tuple[str, Sequence[Any]] | Many
 
+_ROWS_A_STATEMENT = 64  # of 33 values: far below SQLite's 32,766 variables
 _WAL_PAGES = 1000  # checkpoint at 4 MB
 PUT_ASIDE = "put_aside"  # meta: the name of a damaged file, until that is said upstream
 WAL_MAX_BYTES = 16 * 1024 * 1024
@@ -194,7 +228,7 @@ class Store:
         try:
             for operation in operations:
                 if isinstance(operation, Many):
-                    connection.executemany(operation.statement, operation.values())
+                    operation.run(connection)
                 else:
                     connection.execute(*operation)
             connection.execute("commit")
