@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from kerb_gateway.clock import NTP_ERROR_MS
 
 # The quartz of a Raspberry Pi is within 50 ppm over its temperatures; twice that.
@@ -51,8 +53,7 @@ class Boot:
     anchors: list[Anchor] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Offset:
+class Offset(msgspec.Struct, frozen=True, gc=False):
     """Wall time less boottime lies between the two; None: open."""
 
     low_ms: int | None

@@ -160,7 +160,7 @@ class Commands:
 
     @property
     def _is_carrying(self) -> bool:
-        """Tell whether anything waits for its time or its owner; else only a message brings work."""
+        """Tell whether anything waits for its time or its owner, or only for a message."""
         return bool(self._open or self._of_group)
 
     async def run(self) -> None:

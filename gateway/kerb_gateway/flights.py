@@ -22,6 +22,7 @@ class Flight(msgspec.Struct, frozen=True, gc=False):
 
     number: int
     rows: list[Outgoing]
+    payload_bytes: int
 
 
 class Flights:
@@ -40,16 +41,17 @@ class Flights:
 
     def add(self, mid: int, rows: list[Outgoing]) -> None:
         """Note a message that was sent."""
-        self._by_mid[mid] = Flight(self._sent, rows)
+        size_bytes = sum([len(row.payload) for row in rows])
+        self._by_mid[mid] = Flight(self._sent, rows, size_bytes)
         self._sent += 1
-        self.payload_bytes += sum(len(row.payload) for row in rows)
+        self.payload_bytes += size_bytes
 
     def pop(self, mid: int) -> list[Outgoing] | None:
         """Return the rows of a message that is acknowledged; None if it carried none of ours."""
         flight = self._by_mid.pop(mid, None)
         if flight is None:
             return None
-        self.payload_bytes -= sum(len(row.payload) for row in flight.rows)
+        self.payload_bytes -= flight.payload_bytes
         return flight.rows
 
     @property

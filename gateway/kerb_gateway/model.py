@@ -6,7 +6,6 @@ gaps always say together which numbers are accounted for.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -84,7 +83,7 @@ class Stream:
     stored: int = 0
     lost: int = 0
     gaps: list[Gap] = field(default_factory=list)
-    recent: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
+    recent: dict[int, bytes] = field(default_factory=dict)  # digests, the lowest number first
     written_gaps: tuple[tuple[int, int], ...] = ()
     contact_ms: int | None = None  # boottime of the last contact of this process
     silence_noted: bool = False  # the database holds for how long it was not heard
@@ -105,12 +104,13 @@ class Stream:
 
     def remember(self, seq: int, digest: bytes) -> None:
         """Keep a digest; the oldest of more than RECENT_DIGESTS goes."""
-        behind = bool(self.recent) and seq < next(reversed(self.recent))
-        self.recent[seq] = digest
+        recent = self.recent
+        behind = bool(recent) and seq < next(reversed(recent))
+        recent[seq] = digest
         if behind:  # backfill's: rare, and from here on the first is the lowest again
-            self.recent = OrderedDict(sorted(self.recent.items()))
-        while len(self.recent) > RECENT_DIGESTS:
-            self.recent.popitem(last=False)
+            self.recent = recent = dict(sorted(recent.items()))
+        while len(recent) > RECENT_DIGESTS:
+            del recent[next(iter(recent))]
 
     def missing(self) -> int:
         """Return how many numbers the open gaps hold."""

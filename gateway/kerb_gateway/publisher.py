@@ -171,6 +171,7 @@ class Publisher:
         self._alone.add(row.outbox_no)
         due_s = asyncio.get_running_loop().time() + self._patience.pause_s(tries)
         heapq.heappush(self._later, (due_s, row.outbox_no, row))
+        self._committed.set()  # who waits for rows waits for this one from now on
         return True
 
     def _refuse(self, row: Outgoing, reason: str) -> None:
@@ -186,8 +187,9 @@ class Publisher:
             self._hold.accepted()
         if self._tries:
             self._tries.pop(rows[0].outbox_no, None)
+        if self._alone:
+            self._alone.difference_update(row.outbox_no for row in rows)
         for row in rows:
-            self._alone.discard(row.outbox_no)
             self._outbox.ended(row.outbox_no)
         if self._outbox.unmarked >= MARK_ROWS:
             self._to_keep.set()

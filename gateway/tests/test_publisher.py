@@ -10,10 +10,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from kerb_gateway.burial import Burial
 from kerb_gateway.publisher import Batch, Publisher, Refused
 from kerb_gateway.store.database import Store
-from kerb_gateway.store.outbox import Outbox, dead_letter
+from kerb_gateway.store.outbox import MARK_ROWS, Outbox, dead_letter
 from kerb_gateway.uplink.payloads.native import NativePayloads
 from kerb_gateway.uplink.refusals import DELIVERED, PUBACK, REFUSED, Hold, Patience, verdict
 from kerb_sim.broker import Broker, find_mosquitto
@@ -241,6 +242,52 @@ def test_a_stop_that_meets_a_commit_is_not_forgotten(tmp_path: Path) -> None:
         task.cancel()
         await asyncio.wait([task], timeout=5)
         assert task.cancelled()
+        await store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("reason", [0x80, 0x97])  # tried again by itself; held up with all
+def test_what_comes_back_wakes_who_waits_for_a_commit(tmp_path: Path, reason: int) -> None:
+    """Nothing else is to be sent, and no commit comes: it must not wait for one."""
+
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", 3)
+        broker = ScriptedBroker()
+        publisher = Publisher(
+            await outbox_of(store), broker, asyncio.Event(), log, in_flight=5, mark_s=60,
+            bury=bury_in(store), batch=ALONE, patience=Patience(first_s=0.05, last_s=0.05),
+        )  # fmt: skip
+        task = asyncio.ensure_future(publisher.run())
+        await reached(broker, 3)
+        await asyncio.sleep(0.2)  # it has looked for more, and waits
+        broker.on_acked(1, 0)
+        broker.on_acked(3, 0)
+        broker.on_acked(2, reason)
+        async with asyncio.timeout(4):
+            await reached(broker, 4)
+        assert broker.sent[3][1] == broker.sent[1][1]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_a_mark_that_is_far_behind_is_stored_long_before_its_time(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = await store_with(tmp_path / "g.sqlite", MARK_ROWS)
+        broker = ScriptedBroker()
+        publisher = await publisher_of(store, broker, in_flight=MARK_ROWS)
+        task = asyncio.ensure_future(publisher.run())
+        await reached(broker, MARK_ROWS)
+        for mid, _ in broker.sent:
+            broker.on_acked(mid, 0)
+        async with asyncio.timeout(4):
+            while await marked(store) < MARK_ROWS:
+                await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         await store.close()
 
     asyncio.run(story())

@@ -14,7 +14,7 @@ import pytest
 from kerb_gateway import ingest
 from kerb_gateway.errors import StoreCorrupt
 from kerb_gateway.store.ballast import Ballast
-from kerb_gateway.store.database import Store
+from kerb_gateway.store.database import Inserts, Store
 from kerb_gateway.store.migrations import migrations
 from parts import EPOCH, NODE_ID, Parts, heard
 from sqlite_utils import Database
@@ -90,6 +90,20 @@ def test_a_batch_that_python_refuses_leaves_no_transaction_open(tmp_path: Path) 
         await store.write([(insert, ["c", 3])])
         rows = await store.query("select key from meta where key in ('a', 'b', 'c')")
         assert rows == [("c",)]
+        await store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 128, 200])
+def test_rows_that_share_a_statement_are_each_written_once(tmp_path: Path, count: int) -> None:
+    async def story() -> None:
+        store = Store(tmp_path / "g.sqlite")
+        await store.open()
+        insert = "insert into dead_letters (outbox_no, reason) values (?,?)"
+        await store.write([Inserts(insert, range(count), lambda number: (number, f"{number}!"))])
+        stored = await store.query("select outbox_no, reason from dead_letters order by outbox_no")
+        assert stored == [(number, f"{number}!") for number in range(count)]
         await store.close()
 
     asyncio.run(story())

@@ -21,6 +21,10 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("rows beside the full statements are left out",
+           "gateway/kerb_gateway/store/database.py",
+           "self._values(self.rows[whole:])", "self._values(self.rows[:0])",
+           "gateway/tests/test_store.py::test_rows_that_share_a_statement_are_each_written_once"),
     Mutant("what is being read is given up", "gateway/kerb_gateway/store/outbox.py",
            "        async with self.turn:\n            return await self._after(",
            "        return await self._after(",

@@ -17,6 +17,16 @@ from mutant_tables.places import (
 
 # fmt: off
 MUTANTS = [
+    Mutant("what comes back waits for a commit", "gateway/kerb_gateway/publisher.py",
+           "        self._committed.set()  # who waits for rows has some\n", "",
+           f"{PUBLISHER}::test_what_comes_back_wakes_who_waits_for_a_commit"),
+    Mutant("what is put off waits for a commit", "gateway/kerb_gateway/publisher.py",
+           "        self._committed.set()  # who waits for rows waits for this one from now on\n",
+           "", f"{PUBLISHER}::test_what_comes_back_wakes_who_waits_for_a_commit"),
+    Mutant("a mark far behind waits for its time", "gateway/kerb_gateway/publisher.py",
+           "if self._outbox.unmarked >= MARK_ROWS:\n            self._to_keep",
+           "if False:\n            self._to_keep",
+           f"{PUBLISHER}::test_a_mark_that_is_far_behind_is_stored_long_before_its_time"),
     Mutant("a full disk keeps from asking for a PUBACK", "gateway/kerb_gateway/publisher.py",
            "            await asyncio.sleep(look_s)\n            connected",
            "            await asyncio.sleep(look_s)\n            await self._bury()\n"

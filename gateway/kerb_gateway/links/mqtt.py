@@ -97,6 +97,14 @@ class _Client(mqtt.Client):
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return BufferedSocket(plain)
 
+    def _handle_on_message(self, message: mqtt.MQTTMessage) -> None:
+        """Hand over without paho's search for callbacks by topic, of which there are none here.
+
+        If a later paho does not ask for this any more, it searches again, and nothing is lost.
+        """
+        if self.on_message is not None:
+            self.on_message(self, None, message)
+
 
 class LocalBroker:
     """The subscription to the nodes' messages; run() keeps one connection until it breaks."""
@@ -123,9 +131,13 @@ class LocalBroker:
 
     def _on_message(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:
         self._unacked += 1
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # MQTT 5, 1.5.4: no broker may pass it on; raised it ends us
+            topic = ""
         self.arrived.append(
             Arrived(
-                message.topic,
+                topic,
                 bytes(message.payload),
                 message.retain,
                 message.mid if message.qos else 0,

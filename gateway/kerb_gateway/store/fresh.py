@@ -33,11 +33,13 @@ class Fresh:
         """Take all rows or none; content: what those have, by outbox_no, that only name theirs."""
         if len(self._rows) + len(rows) > FRESH_ROWS:
             return False
-        if any(row[4] is None and row[0] not in content for row in rows):
+        pairs = [(row, content.get(row[0])) for row in rows]
+        if [row for row, named in pairs if named is None and row[4] is None]:
             return False
-        self._rows.extend((row, content.get(row[0])) for row in rows)
+        self._rows.extend(pairs)
         return True
 
     def take(self, limit: int) -> list[tuple[Row, Any]]:
         """Remove and return the first rows, at most `limit`."""
-        return [self._rows.popleft() for _ in range(min(limit, len(self._rows)))]
+        take = self._rows.popleft
+        return [take() for _ in range(min(limit, len(self._rows)))]

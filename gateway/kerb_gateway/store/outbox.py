@@ -258,7 +258,11 @@ class Outbox:
 
     def ended(self, outbox_no: int) -> None:
         """A row was acknowledged, or is kept as a dead letter: the mark may move over it."""
-        self._ended.add(outbox_no)
+        if self._order and self._order[0] == outbox_no:  # in its turn, as most are
+            self._ended.discard(outbox_no)
+            self.done = self._order.popleft()
+        else:
+            self._ended.add(outbox_no)
         while self._order and self._order[0] in self._ended:
             self.done = self._order.popleft()
             self._ended.discard(self.done)

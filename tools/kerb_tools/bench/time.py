@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from kerb_gateway.model import Node, Reading, Stream
 from kerb_gateway.store.clock_anchors import ClockAnchors
 from kerb_gateway.store.contacts import Contacts
@@ -234,9 +235,13 @@ class Life:
         arrival = (moment.boot_id, moment.boottime_ms, moment.wall_ms, moment.quality)
         times = (axis, span.t_min_ms, span.t_ms, span.t_max_ms)
         reading = Reading(0, 1, made.seq, kind, *arrival, *times)
-        row = Row(made, machine, reading, time_of(reading, self._anchors), how)
+        row = Row(made, machine, reading, self._time(reading), how)
         self._rows.append(row)
         self._newest_seq = max(self._newest_seq, made.seq)
+
+    def _time(self, reading: Reading) -> dict[str, Any]:
+        """Return what a consumer is told of a reading's time, as of now."""
+        return msgspec.to_builtins(time_of(reading, self._anchors))  # type: ignore[no-any-return]
 
     # --- the judge's ---
 
@@ -245,7 +250,7 @@ class Life:
         for row in self._rows:
             judged.counts["readings"] += 1
             judged.counts[row.how] += 1
-            final = time_of(row.reading, self._anchors)
+            final = self._time(row.reading)
             judged.counts[final["quality"]] += 1
             axis = next(one for one in self._machines if one.boot_id == _axis(final))
             truth_ms = axis.boottime.at(row.made.measured_ms)

@@ -12,7 +12,7 @@ import msgspec
 from kerb_wire.words import fault_names
 
 from kerb_gateway.model import Origin, Reading
-from kerb_gateway.uplink.payloads.times import UNKNOWN, time_of
+from kerb_gateway.uplink.payloads.times import UNKNOWN, Time, time_of
 from kerb_gateway.uplink.topics import EVENT, READING, RESULT, Topics
 
 GATEWAY = "gateway"  # in the place of a node: what concerns no single one
@@ -47,7 +47,7 @@ class _Fill(_Message, gc=False):
     uptime_s: int | None
     via: str | None
     auth: str | None
-    time: dict[str, Any]
+    time: Time
 
 
 class _Lamp(_Message, gc=False):
@@ -65,7 +65,7 @@ class _Lamp(_Message, gc=False):
     via: str | None
     auth: str | None
     fault_names: list[str]
-    time: dict[str, Any]
+    time: Time
 
 
 class NativePayloads:

@@ -5,7 +5,9 @@ Rule: what is not known is null; a wall time is never given without the range it
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
+
+import msgspec
 
 from kerb_gateway.anchor import NONE, NTP, Offset, drifted_ms
 from kerb_gateway.clock import NTP_ERROR_MS
@@ -27,7 +29,24 @@ class _Unknown:
 UNKNOWN: Offsets = _Unknown()
 
 
-def time_of(reading: Reading, offsets: Offsets) -> dict[str, Any]:
+class Time(msgspec.Struct, gc=False):
+    """A reading's time as it goes upstream."""
+
+    boot_id: str
+    boottime_ms: int
+    wall_ms: int | None
+    wall_quality: str
+    quality: str
+    t_min_ms: int | None
+    t_ms: int | None
+    t_max_ms: int | None
+    utc_min_ms: int | None
+    utc_ms: int | None
+    utc_max_ms: int | None
+    t_boot_id: str | msgspec.UnsetType = msgspec.UNSET  # where the span is another boot's
+
+
+def time_of(reading: Reading, offsets: Offsets) -> Time:
     """Return a reading's time."""
     boot_id, boottime_ms, wall_ms = reading.boot_id, reading.boottime_ms, reading.wall_ms
     axis = reading.t_boot_id or boot_id
@@ -36,21 +55,10 @@ def time_of(reading: Reading, offsets: Offsets) -> dict[str, Any]:
         quality, utc = NTP, _by_arrival(boottime_ms, wall_ms, span)
     else:
         quality, utc = _by_anchor(axis, boottime_ms, span, offsets)
-    time = {
-        "boot_id": boot_id,
-        "boottime_ms": boottime_ms,
-        "wall_ms": wall_ms,
-        "wall_quality": reading.wall_quality,
-        "quality": quality,
-        "t_min_ms": span[0],
-        "t_ms": span[1],
-        "t_max_ms": span[2],
-        "utc_min_ms": utc[0],
-        "utc_ms": utc[1],
-        "utc_max_ms": utc[2],
-    }
+    wall_quality = reading.wall_quality
+    time = Time(boot_id, boottime_ms, wall_ms, wall_quality, quality, *span, *utc)
     if axis != boot_id:
-        time["t_boot_id"] = axis
+        time.t_boot_id = axis
     return time
 
 
