@@ -17,6 +17,7 @@ from kerb_gateway.links.nodes_mqtt import NodesMqtt
 from kerb_gateway.tails import Tails
 from kerb_sim.broker import Broker, find_mosquitto
 from kerb_wire import bundle
+from mqtt_parts import ScriptedBroker
 from paho.mqtt.enums import CallbackAPIVersion
 from parts import EPOCH, KEY, LAMP_ID, NODE_ID, HandClock, Parts, log, record
 from streets import need
@@ -228,6 +229,38 @@ def test_hostile_messages_are_refused_and_counted(tmp_path: Path) -> None:
         assert await world.stored() == [1]
 
     story(tmp_path, tell)
+
+
+def test_a_topic_that_is_no_text_is_nobodys_and_ends_nothing(tmp_path: Path) -> None:
+    """MQTT 5, 1.5.4 forbids it, and mosquitto keeps to it; another broker may not."""
+
+    async def run() -> None:
+        broker = ScriptedBroker()
+        port = await broker.start()
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        part = NodesMqttPart(enabled=True, port=port, protocol="5")
+        local = LocalBroker(part, "gateway", bundle.up_topic("+"), None, log)
+        link = NodesMqtt(local, parts.nodes[:1], parts.ingest, 2000, log)
+        jobs = [asyncio.ensure_future(job) for job in (local.run(), link.run())]
+        async with asyncio.timeout(10):
+            while not local.connected:
+                await asyncio.sleep(0.01)
+        broker.publish(b"kerb/node/v1/\xff/up", sealed(1, 1), mid=1)
+        broker.publish(UP.encode(), sealed(1, 1), mid=2)
+        async with asyncio.timeout(10):
+            while parts.ledger.waiting == 0:
+                await asyncio.sleep(0.01)
+        await parts.ingest.commit()
+        assert await parts.column("select seq from readings") == [1]
+        assert parts.ledger.counters["message of an unknown node"] == 1
+        assert local._unacked == 0
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        broker.stop()
+        await parts.store.close()
+
+    asyncio.run(run())
 
 
 def test_a_retained_message_is_no_reading(tmp_path: Path) -> None:
