@@ -9,6 +9,9 @@ TAIL = "test_a_node_that_sends_is_not_silent_and_a_recording_is_no_contact"
 
 # fmt: off
 MUTANTS = [
+    Mutant("a topic that is no text ends the link", "gateway/kerb_gateway/links/mqtt.py",
+           "        except UnicodeDecodeError:", "        except ZeroDivisionError:",
+           f"{NODES_MQTT}::test_a_topic_that_is_no_text_is_nobodys_and_ends_nothing"),
     Mutant("a stranger's connection stays", "gateway/kerb_gateway/links/ble.py",
            "        try:\n            yield await self._opened(client)\n",
            "        stream = await self._opened(client)\n        try:\n            yield stream\n",
