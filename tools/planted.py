@@ -146,7 +146,7 @@ PLANTED = [
         "tail not declared"),
     Bug("a lamp's ended epoch keeps its gaps", "gateway/kerb_gateway/links/modbus.py",
         "            self._ingest.give_up_ended(stream)", "            pass",
-        "neither arrived nor declared", 13),
+        "neither arrived nor declared", 4),
     Bug("a bin's ended epoch is given up", BACKFILL,
         "        for ended in self._ingest.ended(readings):",
         "        self._ingest.give_up_ended(readings)\n"
