@@ -300,7 +300,7 @@ PLANTED = [
         "silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node) / 2]",
         "a tail said too early"),
     Bug("a silence that is over is counted on after a kill", INGEST,
-        "if stream.silence_noted:", "if False:", "a tail said too early"),
+        "if stream.silence_noted:", "if False:", "a tail said too early", 2),
     Bug("a restart begins a silence anew", TAILS,
         "self._before_s = {stream_no: float(silent_s) for stream_no, silent_s in rows}",
         "self._before_s = {}", "a silence without its tail"),
