@@ -118,6 +118,32 @@ def test_the_numbers_belong_to_a_new_epoch_and_upstream_is_told(tmp_path: Path) 
     asyncio.run(story())
 
 
+def test_a_restore_that_was_not_said_yet_keeps_its_name_over_another_one(tmp_path: Path) -> None:
+    """It is sent from the newest epoch, and names the one that it began; so does the other."""
+
+    async def story() -> None:
+        parts = await lived(tmp_path / "g.sqlite")
+        epochs = [parts.store.gw_epoch]
+        for _ in range(2):
+            parts = await back(parts)
+            epochs.append(parts.store.gw_epoch)
+            await restore.announce(parts.store, parts.ledger)
+            await parts.ingest.commit()
+            (tmp_path / "copy").unlink()
+            await parts.store.copy_to(tmp_path / "copy", lambda *_: None)
+        events = [p for p in await parts.payloads() if p["kind"] == "restored"]
+        assert [p["id"] for p in events] == [f"restored/{epoch}" for epoch in epochs[1:]]
+        assert [p["before"] for p in events] == [[epoch] for epoch in epochs[:2]]
+        assert [(p["gw_epoch"], p["outbox_no"]) for p in events] == [
+            (epochs[2], 4),
+            (epochs[2], 5),
+        ]
+        assert [p["known_no"] for p in events] == [3, 4]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_tails_stand_under_the_new_epoch_and_are_taken_back_there(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")

@@ -167,6 +167,13 @@ MUTANTS = [
     Mutant("a restore keeps the gw_epoch", "gateway/kerb_gateway/store/restore.py",
            "    execute(\"insert or replace into meta values ('gw_epoch', ?)\", [fresh])\n", "",
            f"{RESTORE}::test_the_numbers_belong_to_a_new_epoch_and_upstream_is_told"),
+    Mutant("a restore is named by where it is sent from",
+           "gateway/kerb_gateway/uplink/payloads/native.py",
+           'return _with(payload, {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no})',
+           'of = {"id": f"restored/{self._gw_epoch}"} if b"known_no" in payload else {}\n'
+           '        of |= {"gw_epoch": self._gw_epoch, "outbox_no": outbox_no}\n'
+           '        return _with(payload, of)',
+           f"{RESTORE}::test_a_restore_that_was_not_said_yet_keeps_its_name_over_another_one"),
     Mutant("restored commands have a life left", "gateway/kerb_gateway/store/restore.py",
            "set state = 'sent', boot_id = ? where state", "set boot_id = boot_id || ? where state",
            f"{COMMANDS}::test_what_was_open_in_a_restored_backup_is_settled_and_never_applied"),

@@ -24,7 +24,7 @@ class Identities:
         self._ids: dict[str, _Key] = {}  # what each id was said of, in all gw_epochs
         self._taken_back: dict[str, _Key] = {}  # tails by the id that a `found` has named
         self._buried: set[_Key] = set()
-        self.gw_epochs: set[str] = set()
+        self.gw_epochs: list[str] = []  # in the order in which they began
         self.top_no = 0  # the highest outbox number of the database
 
     def row(self, outbox_no: int, key: _Key, row_no: int | None) -> None:
@@ -78,7 +78,7 @@ class Identities:
             letter_no = message["letter_no"]
             fits = id_ in {f"dropped/{gw_epoch}/{letter_no}" for gw_epoch in self.gw_epochs}
         elif kind == "restored":
-            fits = id_ == f"restored/{message['gw_epoch']}"
+            fits = self._is_restore(message)
         else:
             fits = (id_ is not None) == (kind == "anchor")  # alarms and results have none
         if not fits:
@@ -86,6 +86,14 @@ class Identities:
         what = key[:-1] if kind == "loss" else key  # its node may know another reason by now
         if id_ is not None and self._ids.setdefault(id_, what) != what:
             self._found("one id for two", id_, f"{what} and {self._ids[id_]}")
+
+    def _is_restore(self, message: dict[str, Any]) -> bool:
+        """It is called by the gw_epoch that began, wherever it waited; earlier ones are over."""
+        began = str(message.get("id")).removeprefix("restored/")
+        if began not in self.gw_epochs:
+            return False
+        not_over = self.gw_epochs[self.gw_epochs.index(began) :]
+        return not set(not_over) & set(message["before"])
 
     def _ids_of_loss(self, message: dict[str, Any], number: int) -> list[str]:
         first, last, reason = message["first_seq"], message["last_seq"], message["reason"]

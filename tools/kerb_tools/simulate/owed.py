@@ -47,7 +47,7 @@ class Owed:
         if not self._gw_epoch:
             rows = self._house.disk.execute("select value from meta where key = 'gw_epoch'")
             self._gw_epoch = rows.fetchone()[0]
-            self.identities.gw_epochs.add(self._gw_epoch)
+            self.identities.gw_epochs.append(self._gw_epoch)
         return self._gw_epoch
 
     def numbered(self, outbox_no: int) -> None:
