@@ -46,6 +46,7 @@ class Bug:
 
 INGEST = "gateway/kerb_gateway/ingest.py"
 BACKFILL = "gateway/kerb_gateway/backfill.py"
+MODBUS = "gateway/kerb_gateway/links/modbus.py"
 COMMANDS = "gateway/kerb_gateway/commands.py"
 COMMANDMESSAGE = "gateway/kerb_gateway/commandmessage.py"
 MODEL = "gateway/kerb_gateway/model.py"
@@ -227,6 +228,9 @@ PLANTED = [
         "self.gw_epoch = str((connection.execute(\"select json_extract(before, '$[0]') \"\n"
         "            \"from restores order by restore_no desc\").fetchone() or row)[0])",
         "of another gw_epoch", seed=2),
+    Bug("a restore says of its own gw_epoch that it is over", RESTORE,
+        'over += [row["gw_epoch"] for row in rows[:-1]]',
+        'over += [row["gw_epoch"] for row in rows]', "another id", seed=2),
     Bug("a tail is taken back under another id", LEDGER,
         "stream.last_seq, TAIL, stream.tail_no)", "stream.last_seq, TAIL, self._next_loss)",
         "taken back what was never said"),
@@ -284,7 +288,7 @@ PLANTED = [
     Bug("no echo is empty", "gateway/kerb_gateway/bins/geometry.py",
         "quality not in _TRUSTED:\n        return None",
         "quality not in _TRUSTED:\n        return 0.0", "altered"),
-    Bug("a polled record has a session's proof", "gateway/kerb_gateway/links/modbus.py",
+    Bug("a polled record has a session's proof", MODBUS,
         'via="modbus", auth="none"', 'via="modbus", auth="session"', "altered"),
     Bug("a result's reason is no lamp's", COMMANDS,
         'reason=REASONS[status["reason"]] if status["reason"] < len(REASONS) else None',
@@ -299,6 +303,9 @@ PLANTED = [
         "silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node)]",
         "silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node) / 2]",
         "a tail said too early"),
+    Bug("a lamp's answer counts from when the disk had room", MODBUS,
+        'status["last_seq"], answered_ms=answered_ms', 'status["last_seq"]',
+        "a silence without its tail", 35),
     Bug("a silence that is over is counted on after a kill", INGEST,
         "if stream.silence_noted:", "if False:", "a tail said too early", 2),
     Bug("a restart begins a silence anew", TAILS,

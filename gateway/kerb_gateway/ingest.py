@@ -242,7 +242,7 @@ class Ingest:
 
     def _contact(self, stream: Stream, boottime_ms: int) -> None:
         """The node itself was heard: a number that is new, or an answer to us."""
-        stream.contact_ms = boottime_ms
+        stream.contact_ms = max(boottime_ms, stream.contact_ms or 0)
         if stream.silence_noted:
             self._ledger.end_silence(stream)
         if stream.tail_no is not None:
@@ -270,13 +270,22 @@ class Ingest:
     # --- authenticated records ---
 
     async def epoch(
-        self, node: Node, epoch: int, last_seq: int, *, contact: bool = True
+        self,
+        node: Node,
+        epoch: int,
+        last_seq: int,
+        *,
+        contact: bool = True,
+        answered_ms: int | None = None,
     ) -> Stream:
         """Take over what an authenticated HELLO says; returns the stream of that epoch.
 
         A new epoch ends the old stream: its unheard tail becomes an open-ended loss record.
-        contact: the node itself said so just now; no message that may be a recording.
+        contact: the node itself said so; no message that may be a recording. answered_ms: when
+        (boottime), for a commit that waits for room on the disk keeps us here for hours; None:
+        just now.
         """
+        heard_ms = self._clock.boottime_ms() if answered_ms is None else answered_ms
         async with self._lock:
             self.suspect.discard(node.node_id)
             stream = self._ledger.streams.get((node.node_id, epoch))
@@ -293,12 +302,8 @@ class Ingest:
                 self.elsewhere.close(stream)
                 self._ledger.touch(stream)
             if contact:
-                self.contact(stream)
+                self._contact(stream, heard_ms)
             return stream
-
-    def contact(self, stream: Stream) -> None:
-        """The node itself was heard just now."""
-        self._contact(stream, self._clock.boottime_ms())
 
     def record(
         self, stream: Stream, packed: bytes, *, via: str, auth: str, contact: bool = False

@@ -123,6 +123,30 @@ def test_a_silence_that_is_over_is_not_counted_on_after_a_kill(tmp_path: Path) -
     asyncio.run(story())
 
 
+def test_an_answer_counts_from_when_it_came_however_long_it_waited(tmp_path: Path) -> None:
+    """A commit that waits for room on the disk keeps every answer waiting, for hours."""
+
+    async def story() -> None:
+        watch = await Watch.open(tmp_path / "g.sqlite", HandClock())
+        ingest, node = watch.parts.ingest, watch.parts.nodes[0]
+        answered_ms = watch.clock.boottime_ms()
+        watch.clock.boottime_s += 60
+        await ingest.epoch(node, EPOCH, 4, answered_ms=answered_ms)
+        await watch.later(39)
+        assert await watch.events() == []
+        await watch.later(1)
+        assert await watch.events() == [("loss", 5, None)]
+        await ingest.epoch(node, EPOCH, 5, answered_ms=watch.clock.boottime_ms() - 10_000)
+        await ingest.epoch(node, EPOCH, 5, answered_ms=watch.clock.boottime_ms() - 50_000)
+        await watch.later(89)
+        assert await watch.events() == [("loss", 5, None), ("found", 5, 5)]
+        await watch.later(1)
+        assert len(await watch.events()) == 3
+        await watch.close()
+
+    asyncio.run(story())
+
+
 def test_silence_outlives_restarts_and_so_does_a_tail(tmp_path: Path) -> None:
     """The machine boots anew, too: its clock begins at nothing."""
 

@@ -218,7 +218,7 @@ class Street:
         self.trace.note("calm")
         self.calm = True
         for house in self.houses:
-            house.disk.full_until_s = 0.0
+            house.disk.full_until_s = min(house.disk.full_until_s, self.timeline.now_s)
         self.broker.comes_up()
         # Commands beyond the gateway's queue are left with the broker until it connects anew.
         for quarter in (1, 2, 3):
