@@ -46,7 +46,6 @@ class Bug:
 
 INGEST = "gateway/kerb_gateway/ingest.py"
 BACKFILL = "gateway/kerb_gateway/backfill.py"
-MODBUS = "gateway/kerb_gateway/links/modbus.py"
 COMMANDS = "gateway/kerb_gateway/commands.py"
 COMMANDMESSAGE = "gateway/kerb_gateway/commandmessage.py"
 MODEL = "gateway/kerb_gateway/model.py"
@@ -288,7 +287,7 @@ PLANTED = [
     Bug("no echo is empty", "gateway/kerb_gateway/bins/geometry.py",
         "quality not in _TRUSTED:\n        return None",
         "quality not in _TRUSTED:\n        return 0.0", "altered"),
-    Bug("a polled record has a session's proof", MODBUS,
+    Bug("a polled record has a session's proof", "gateway/kerb_gateway/links/modbus.py",
         'via="modbus", auth="none"', 'via="modbus", auth="session"', "altered"),
     Bug("a result's reason is no lamp's", COMMANDS,
         'reason=REASONS[status["reason"]] if status["reason"] < len(REASONS) else None',
@@ -303,8 +302,8 @@ PLANTED = [
         "silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node)]",
         "silent = [s for s in mine if self.silent_s(s) >= self._limit_of(s.node) / 2]",
         "a tail said too early"),
-    Bug("a lamp's answer counts from when the disk had room", MODBUS,
-        'status["last_seq"], answered_ms=answered_ms', 'status["last_seq"]',
+    Bug("an answer counts from when the disk had room", INGEST,
+        "self._contact(stream, heard_ms)", "self._contact(stream, self._clock.boottime_ms())",
         "a silence without its tail", 35),
     Bug("a silence that is over is counted on after a kill", INGEST,
         "if stream.silence_noted:", "if False:", "a tail said too early", 2),

@@ -245,9 +245,7 @@ class Backfill:
         if hello.node_id.hex() != node.node_id:
             raise LinkError(f"{hello.node_id.hex()} answered for {node.node_id}")
         await talk.send(plain(proof))
-        readings = await self._ingest.epoch(
-            node, hello.epoch, hello.last_seq, answered_ms=answered_ms
-        )
+        readings = await self._ingest.epoch(node, hello.epoch, hello.last_seq)
         clock = NodeClock(hello.boot_no, hello.uptime_s, hello.last_seq)
         self._ingest.time.contact(readings, clock, asked_ms, answered_ms)
         fetched = 0

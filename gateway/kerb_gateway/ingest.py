@@ -270,22 +270,14 @@ class Ingest:
     # --- authenticated records ---
 
     async def epoch(
-        self,
-        node: Node,
-        epoch: int,
-        last_seq: int,
-        *,
-        contact: bool = True,
-        answered_ms: int | None = None,
+        self, node: Node, epoch: int, last_seq: int, *, contact: bool = True
     ) -> Stream:
         """Take over what an authenticated HELLO says; returns the stream of that epoch.
 
         A new epoch ends the old stream: its unheard tail becomes an open-ended loss record.
-        contact: the node itself said so; no message that may be a recording. answered_ms: when
-        (boottime), for a commit that waits for room on the disk keeps us here for hours; None:
-        just now.
+        contact: the node itself said so just now; no message that may be a recording.
         """
-        heard_ms = self._clock.boottime_ms() if answered_ms is None else answered_ms
+        heard_ms = self._clock.boottime_ms()  # a commit that waits for room can keep us for hours
         async with self._lock:
             self.suspect.discard(node.node_id)
             stream = self._ledger.streams.get((node.node_id, epoch))

@@ -144,9 +144,7 @@ class ModbusBus:
             await self._identify(unit)
         if not status["epoch"]:
             return
-        stream = await self._ingest.epoch(
-            unit.node, status["epoch"], status["last_seq"], answered_ms=answered_ms
-        )
+        stream = await self._ingest.epoch(unit.node, status["epoch"], status["last_seq"])
         if unit.stream is not stream:  # another epoch: what was fetched of the old one ends here
             unit.stream, unit.fetched_seq = stream, 0
             self._ingest.give_up_ended(stream)  # a file record is of the present epoch
