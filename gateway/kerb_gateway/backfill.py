@@ -136,7 +136,7 @@ class Backfill:
         reading, stream = outcome.reading, outcome.stream
         if reading is None or stream is None or not reading.flags & FLAG_CONNECTABLE:
             return False
-        if stream.gaps or stream.held:
+        if stream.gaps or stream.held or self._ingest.ended(stream):
             return True
         unacked = stream.last_seq - self.acked.get(node.node_id, 0)
         return unacked >= (1 if reading.flags & FLAG_SERVICE else _ACK_BACKLOG)

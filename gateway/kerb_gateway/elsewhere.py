@@ -1,8 +1,8 @@
 """What other gateways have heard of a node, applied to this gateway's own account of it.
 
 Rule: a peer's word opens gaps and closes them, and never stores a reading; an epoch that it names
-counts only when an advert's MIC proves it. No tail is declared unknown here: who owns the node has
-heard the old epoch's end, or asks the node for it.
+counts only when an advert's MIC proves it, or when the node itself has told us a newer one. No tail
+is declared unknown here: who owns the node has heard the old epoch's end, or asks the node for it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,36 @@ class Elsewhere:
 
     def begin(self, node: Node, epoch: int) -> Stream:
         """Begin the stream that an advert has proved."""
+        return self._take_over(node, epoch, self._told.last_seq(node.node_id, epoch))
+
+    def ended(self, node: Node, epoch: int) -> list[Stream]:
+        """Begin the streams that the node's last owner spoke of and this gateway never heard.
+
+        epoch: where the node is by its own word just now, in a session. A gateway that was
+        restored, is new or was out of reach would else neither ask for those before it nor say
+        their end. Of older ones the owner says only up to where it is sure of them.
+        """
+        told = self._told.newest(node.node_id)
+        if told is None:
+            return []
+        ended = {**dict(told.older), told.epoch: told.last_seq}
+        ended.pop(epoch, None)
+        return [
+            self._take_over(node, one, last_seq)
+            for one, last_seq in ended.items()
+            if (node.node_id, one) not in self._ledger.streams
+        ]
+
+    def _take_over(self, node: Node, epoch: int, last_seq: int) -> Stream:
         stream = self._ledger.begin_stream(node, epoch)
-        self.skip(stream)
+        self._skip_to(stream, last_seq)
         return stream
 
     def skip(self, stream: Stream) -> None:
         """Take the owner's word for how far the node has come: all unheard of it is a gap."""
-        last_seq = self._told.last_seq(stream.node.node_id, stream.epoch)
+        self._skip_to(stream, self._told.last_seq(stream.node.node_id, stream.epoch))
+
+    def _skip_to(self, stream: Stream, last_seq: int) -> None:
         if last_seq > stream.last_seq:
             stream.gaps.append(Gap(stream.last_seq + 1, last_seq))
             stream.last_seq = last_seq

@@ -283,8 +283,9 @@ class Ingest:
             stream = self._ledger.streams.get((node.node_id, epoch))
             if stream is None:
                 old = self._ledger.newest_stream(node.node_id)
-                if old is not None:
-                    self._ledger.open_tail(old, self._clock.now())
+                ended = [] if old is None else [old]
+                for one in ended + self.elsewhere.ended(node, epoch):
+                    self._ledger.open_tail(one, self._clock.now())
                 stream = self._ledger.begin_stream(node, epoch)
                 self._guard.forgive(_address_text(node))  # it was itself, with a new key
             self._ledger.release(node)

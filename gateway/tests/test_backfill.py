@@ -288,6 +288,25 @@ def test_gaps_of_an_epoch_that_has_ended_are_fetched_too(tmp_path: Path) -> None
     asyncio.run(story())
 
 
+def test_a_gap_of_an_ended_epoch_is_worth_a_visit(tmp_path: Path) -> None:
+    """The session that began the new epoch broke off; nothing else calls for another one."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = NodeInMemory(tmp_path / "log", parts)
+        old = await parts.ingest.epoch(parts.nodes[0], EPOCH - 1, 2)
+        fresh = await parts.stream()
+        node.store(1)
+        await visit(backfill_of(parts), parts, node, 1)
+        assert (old.gaps, fresh.gaps) == ([], [])
+        await parts.ingest.commit()
+        done = heard(2)
+        assert not backfill_of(parts).consider(done, parts.ingest.advert(done), node.converse)
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_what_a_forger_made_fail_does_not_hold_up_a_true_advert(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")

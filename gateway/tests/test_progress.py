@@ -100,6 +100,50 @@ def test_a_gateway_that_was_away_follows_the_owner_over_the_jump_limit(tmp_path:
     asyncio.run(story())
 
 
+def test_a_new_owner_ends_the_epochs_that_the_old_one_spoke_of(tmp_path: Path) -> None:
+    """It was restored, or is new: a session tells it of an epoch before it heard of another."""
+
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        node = parts.nodes[0]
+        parts.ingest.elsewhere.hear_of(Progress(NODE_ID, 1, 5, 9, 4, ((3, 2), (4, 0))))
+        newest = await parts.stream(1)
+        assert parts.ledger.newest_stream(NODE_ID) is newest
+        told = parts.ledger.older_streams(newest)
+        numbers = [(one.epoch, one.last_seq, one.elsewhere, one.unexplained()) for one in told]
+        assert numbers == [(3, 2, 2, 0), (4, 0, 0, 0), (5, 9, 4, 0)]
+        assert [(one.epoch, one.ranges()) for one in parts.ingest.ended(newest)] == [
+            (5, ((5, 9),))
+        ]
+        again = await parts.ingest.epoch(node, EPOCH, 1)
+        await parts.ingest.commit()
+        assert again is newest
+        said = [p for p in await parts.payloads() if p["kind"] == "loss"]
+        assert [(p["epoch"], p["first_seq"], p["last_seq"], p["reason"]) for p in said] == [
+            (3, 3, None, "tail unknown"),
+            (4, 1, None, "tail unknown"),
+            (5, 10, None, "tail unknown"),
+        ]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
+def test_an_owner_that_knows_the_epochs_says_nothing_twice(tmp_path: Path) -> None:
+    async def story() -> None:
+        parts = await Parts.open(tmp_path / "g.sqlite")
+        await parts.ingest.epoch(parts.nodes[0], 5, 9)
+        parts.ingest.elsewhere.hear_of(Progress(NODE_ID, 2, EPOCH, 1, 1, ((5, 9),)))
+        await parts.stream(1)
+        await parts.ingest.commit()
+        assert len(parts.ledger.streams) == 2
+        said = [p for p in await parts.payloads() if p["kind"] == "loss"]
+        assert [(p["epoch"], p["first_seq"]) for p in said] == [(5, 10)]
+        await parts.store.close()
+
+    asyncio.run(story())
+
+
 def test_a_new_owner_need_not_fetch_what_the_old_one_delivered(tmp_path: Path) -> None:
     async def story() -> None:
         parts = await Parts.open(tmp_path / "g.sqlite")

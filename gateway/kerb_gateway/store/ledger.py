@@ -43,6 +43,7 @@ class Ledger:
         self.anchors = ClockAnchors()
         self.contacts = Contacts()
         self._newest: dict[str, Stream] = {}
+        self._of_node: dict[str, list[Stream]] = {}
         self.held: set[str] = set()  # nodes that have not said their number since a restore
         self.counters: Counter[str] = Counter()
 
@@ -131,13 +132,14 @@ class Ledger:
     def _know(self, stream: Stream) -> None:
         node_id = stream.node.node_id
         self.streams[(node_id, stream.epoch)] = stream
+        self._of_node.setdefault(node_id, []).append(stream)
         newest = self._newest.get(node_id)
         if newest is None or stream.stream_no > newest.stream_no:
             self._newest[node_id] = stream
 
     def older_streams(self, stream: Stream) -> list[Stream]:
         """Return the streams of the same node that were begun before, oldest first."""
-        mine = [one for one in self.streams.values() if one.node is stream.node]
+        mine = self._of_node.get(stream.node.node_id, [])
         older = [one for one in mine if one.stream_no < stream.stream_no]
         return sorted(older, key=lambda one: one.stream_no)
 
