@@ -142,7 +142,7 @@ PLANTED = [
     Bug("MIC not compared", "gateway/kerb_gateway/crypto.py", MIC_REFUSED, MIC_TAKEN,
         "altered or a tail ends where no word did"),
     Bug("a new epoch forgets the old one's tail", INGEST,
-        "                if old is not None:\n", "                if False:\n",
+        "ended = [] if old is None else [old]", "ended = []",
         "tail not declared"),
     Bug("a lamp's ended epoch keeps its gaps", "gateway/kerb_gateway/links/modbus.py",
         "            self._ingest.give_up_ended(stream)", "            pass",

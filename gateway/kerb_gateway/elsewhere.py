@@ -1,8 +1,9 @@
 """What other gateways have heard of a node, applied to this gateway's own account of it.
 
 Rule: a peer's word opens gaps and closes them, and never stores a reading; an epoch that it names
-counts only when an advert's MIC proves it, or when the node itself has told us a newer one. No tail
-is declared unknown here: who owns the node has heard the old epoch's end, or asks the node for it.
+counts only when an advert's MIC proves it, or when the node itself is in a newer one by its own
+word: then it was one, and is over. No tail of an epoch that this gateway has heard is declared
+unknown here: who owns the node has heard its end, or asks the node for it.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ MUTANTS = [
     Mutant("digests forgotten", "gateway/kerb_gateway/ingest.py",
            "return DUPLICATE if known == digest else TAMPERED", "return DUPLICATE", INGEST),
     Mutant("tail of an old epoch forgotten", "gateway/kerb_gateway/ingest.py",
-           "                if old is not None:\n", "                if False:\n", INGEST),
+           "ended = [] if old is None else [old]", "ended = []", INGEST),
     Mutant("unknown keys taken", "gateway/kerb_gateway/config.py",
            'extra="forbid"', 'extra="ignore"', "gateway/tests/test_config.py"),
     Mutant("anybody may use the control socket", "gateway/kerb_gateway/service/control.py",
