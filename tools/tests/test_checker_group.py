@@ -159,3 +159,9 @@ def test_each_lie_of_a_group_is_found(
     verdict = judge(tmp_path)
     assert not verdict.good
     assert any(found in str(one) for one in verdict.findings), verdict.findings
+
+
+def test_a_second_file_that_is_no_database_breaks_the_run(tmp_path: Path) -> None:
+    GroupRun().write(tmp_path)
+    (tmp_path / f"gateway-{SECOND}.sqlite").write_bytes(b"not a database" * 100)
+    assert judge(tmp_path).broken
