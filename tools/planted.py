@@ -147,6 +147,9 @@ PLANTED = [
     Bug("a lamp's ended epoch keeps its gaps", "gateway/kerb_gateway/links/modbus.py",
         "            self._ingest.give_up_ended(stream)", "            pass",
         "neither arrived nor declared", 4),
+    Bug("a lamp's log is believed to be of the epoch before",
+        "gateway/kerb_gateway/links/modbus.py",
+        "        if epoch != stream.epoch:\n", "        if False:\n", "altered", 142),
     Bug("a bin's ended epoch is given up", BACKFILL,
         "        for ended in self._ingest.ended(readings):",
         "        self._ingest.give_up_ended(readings)\n"

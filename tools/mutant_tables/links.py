@@ -39,6 +39,10 @@ MUTANTS = [
     Mutant("the window is not kept", "gateway/kerb_gateway/links/mqtt.py",
            "if self._unacked >= self._part.window:", "if False:",
            f"{NODES_MQTT}::test_the_window_bounds_what_waits_and_a_full_one_commits"),
+    Mutant("a log that began anew is the old epoch's", "gateway/kerb_gateway/links/modbus.py",
+           "        if epoch != stream.epoch:\n", "        if False:\n",
+           "gateway/tests/test_modbus_link.py"
+           "::test_a_log_that_began_anew_behind_the_state_is_not_the_old_epoch_s"),
     Mutant("an ended epoch's gaps stay", "gateway/kerb_gateway/links/modbus.py",
            "            self._ingest.give_up_ended(stream)", "            pass",
            "gateway/tests/test_modbus_link.py::test_what_is_missing_of_an_ended_epoch_is_declared"),

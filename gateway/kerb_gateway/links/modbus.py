@@ -175,7 +175,12 @@ class ModbusBus:
         )
 
     async def _fetch(self, node: Node, stream: Stream) -> None:
-        """Read one run of records of the oldest gap and hand them to ingest."""
+        """Read one run of records of the oldest gap and hand them to ingest.
+
+        A file record does not name its epoch, and the state that did may be hours old by now (a
+        full disk holds up what a new epoch has to store): it counts once the state behind it
+        names the same one.
+        """
         gap = min(stream.gaps, key=lambda one: one.first_seq)
         count = registers.file_span(gap.first_seq, gap.last_seq)
         file_number, record_number = registers.file_position(gap.first_seq)
@@ -197,16 +202,14 @@ class ModbusBus:
             data[at : at + records.RECORD_BYTES]
             for at in range(0, len(data), records.RECORD_BYTES)
         ]
-        want = gap.first_seq
-        for one in packed:
-            row = records.unpack(one)
-            if row.seq != want:
-                raise LinkError(f"record {row.seq} instead of {want}: not this request's answer")
-            want = row.last_seq + 1 if row.kind == records.LOST else want + 1
+        wanted = _in_order(packed, gap.first_seq)
+        epoch = (await self.exchange(node, NO_COMMAND))["epoch"]
+        if epoch != stream.epoch:
+            self._ingest.count("epoch ended while its log was read", node.node_no)
+            raise LinkError(f"epoch {epoch} instead of {stream.epoch}: its log has begun anew")
+        for one in wanted:
             self._ingest.record(stream, one, via="modbus", auth="none")
-            if want >= gap.first_seq + count:
-                break  # a lost run is repeated to fill the answer
-        if self._has_event(packed):
+        if self._has_event(wanted):
             self._ingest.hurry()
 
     @staticmethod
@@ -272,6 +275,21 @@ class ModbusBus:
     async def _fall_silent(self) -> None:
         """Wait until a late answer has passed by; pymodbus throws it away when it sends again."""
         await asyncio.sleep(self._part.quiet_ms / 1000)
+
+
+def _in_order(packed: Sequence[bytes], first_seq: int) -> list[bytes]:
+    """Return the records from `first_seq` on, a lost run once; LinkError at any other number."""
+    wanted: list[bytes] = []
+    want = first_seq
+    for one in packed:
+        if want >= first_seq + len(packed):
+            break  # a lost run is repeated to fill the answer
+        row = records.unpack(one)
+        if row.seq != want:
+            raise LinkError(f"record {row.seq} instead of {want}: not this request's answer")
+        want = row.last_seq + 1 if row.kind == records.LOST else want + 1
+        wanted.append(one)
+    return wanted
 
 
 async def _opened(client: AsyncModbusSerialClient) -> bool:
