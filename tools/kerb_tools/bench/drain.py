@@ -5,8 +5,9 @@ private mosquitto until each PUBACK is there, one message a reading and then 64 
 then N messages of the same size by paho alone, with as many in flight. Rates and CPU time a
 reading are medians; a ratio compares what ran side by side in one round.
 
-With --rows: a gateway process drains backlogs of these sizes; of each the first and the last
-100,000 readings are timed, and ThingsBoard's gateway runs from end to end beside it.
+With --rows: a gateway process drains backlogs of these sizes, nine times in turns; of each the
+first and the last 100,000 readings are timed, and ThingsBoard's gateway runs from end to end
+beside it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ READINGS = 10_000
 _NODES = 200
 _IN_FLIGHT = 100
 _ROUNDS = 3
+_BACKLOG_ROUNDS = 9  # each part takes a second, and hosts are restless for longer than that
 _TOPICS = Topics("north", "gw1")
 Took = tuple[float, float]  # seconds, CPU seconds
 _CPU_BAR = 1.8  # times bare paho, one message a reading
@@ -116,15 +118,19 @@ def _beside_thingsboard(result: Result, rates: list[float]) -> None:
 
 
 async def _all_sizes(folder: Path, sizes: list[int]) -> list[dict[int, list[backlog.Drained]]]:
-    """Drain each backlog's first readings, then its last ones; size by size, in rounds."""
+    """Drain each backlog's first readings, then its last ones; size by size, in rounds.
+
+    Every other round begins with the largest, so that a host which becomes slower or faster
+    meanwhile speaks for no size.
+    """
     for size in sizes:
         place = folder / str(size)
         place.mkdir()
         await backlog.make(place / "gateway.sqlite", size)
     rounds = []
-    for _ in range(_ROUNDS):
+    for number in range(_BACKLOG_ROUNDS):
         each: dict[int, list[backlog.Drained]] = {size: [] for size in sizes}
-        for size in sizes:
+        for size in reversed(sizes) if number % 2 else sizes:
             part = min(_PART, size)
             for begin in (0, size - part):
                 backlog.begin_at(folder / str(size) / "gateway.sqlite", begin)
