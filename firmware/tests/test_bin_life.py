@@ -127,6 +127,20 @@ def test_a_damaged_file_is_mended_from_nvs(tmp_path: Path) -> None:
     live(story)
 
 
+def test_a_file_larger_than_the_heap_is_no_identity(tmp_path: Path) -> None:
+    async def story() -> None:
+        board = bin_board(tmp_path / "node", BareWorld())
+        await one_wake(board)
+        await board.power_cut()
+        put_file(board, bytes(200_000))
+        await one_wake(board)
+        await board.close()
+        assert identities(board) == (OURS, OURS)
+        assert len(stored(board)) == 2
+
+    live(story)
+
+
 def test_a_new_identity_file_is_taken(tmp_path: Path) -> None:
     """As `kerb flash --node` or mpremote lays it there: a rotated key, another site."""
 

@@ -28,6 +28,7 @@ IDENTITY_LAYOUT = Layout(
         Field("site", "rest", 1, SITE_MAX_BYTES),  # UTF-8
     ),
 )
+BLOB_MAX_BYTES = IDENTITY_LAYOUT.size_bytes + SITE_MAX_BYTES + _CRC_BYTES
 
 
 def pack(role: int, unit: int, node_id: bytes, root_key: bytes, site: bytes) -> bytes:

@@ -99,6 +99,24 @@ def _numbers_on_the_wire(field):
     return [n for n in edges if least <= n <= most and not field.fits(n)]
 
 
+def test_a_rest_of_another_length_is_refused_in_few_words():
+    tried = 0
+    for layout in layouts():
+        rest = layout.rest
+        if rest is None:
+            continue
+        fixed = layout.pack(*[valid(field) for field in layout.fields])[: layout.size_bytes]
+        for size in (rest.low, rest.high):
+            assert layout.unpack(fixed + bytes(size))[-1] == bytes(size), layout.name
+        for size in (rest.low - 1, rest.high + 1, 2000):
+            if size >= 0:
+                fault = blamed(layout.unpack, fixed + bytes(size))
+                assert fault.blame == "remote" and fault.reason == "range"
+                assert f"{layout.name}.{rest.name}: {size}, not {rest.allowed()}" == fault.detail
+                tried += 1
+    assert tried >= 4
+
+
 def test_records_refuse_what_only_the_whole_shows():
     lamp = records.pack_lamp(2, 9, 70000, 65, 2, 0, 5, 1, 123456, 42)
     for low, high in ((15, 0), (0, 15)):
